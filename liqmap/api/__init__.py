@@ -1,0 +1,1 @@
+"""Flask over the reader library: HTTP for people, scripts and nginx."""

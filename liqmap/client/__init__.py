@@ -1,0 +1,1 @@
+"""The reader library: frozen snapshots of what the daemon publishes."""

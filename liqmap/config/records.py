@@ -1,0 +1,215 @@
+"""The sections of the configuration file as frozen records. Every default of liqmap stands here, once."""
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta, Struct, field
+
+Positive = Annotated[float, Meta(gt=0)]
+Share = Annotated[float, Meta(ge=0, le=1)]
+Port = Annotated[int, Meta(ge=1, le=65535)]
+WsUrl = Annotated[str, Meta(pattern=r"^wss?://[^\s]+$")]
+HttpUrl = Annotated[str, Meta(pattern=r"^https?://[^\s]+$")]
+
+
+class _Section(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=False):
+    """A table of the file: frozen, and no key beyond the ones named."""
+
+
+class DaemonConfig(_Section, frozen=True):
+    """`instance` names the shared-memory segments and the directories below var/."""
+
+    instance: Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9_-]{0,23}$")] = "main"
+    var_dir: str = "var"
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    log_max_bytes: Annotated[int, Meta(ge=65536)] = 16 * 1024 * 1024
+    log_keep: Annotated[int, Meta(ge=1, le=100)] = 5
+
+
+class SupervisorConfig(_Section, frozen=True):
+    """How children are watched. Times in seconds; `fatal_deaths` within `fatal_window_s` gives up on a child."""
+
+    heartbeat_timeout_s: Positive = 5.0
+    start_timeout_s: Positive = 60.0
+    stop_timeout_s: Positive = 10.0
+    abort_grace_s: Positive = 2.0
+    backoff_first_s: Positive = 0.5
+    backoff_ceiling_s: Positive = 30.0
+    fatal_deaths: Annotated[int, Meta(ge=2)] = 8
+    fatal_window_s: Positive = 120.0
+    worker_nice: Annotated[int, Meta(ge=0, le=19)] = 5
+
+
+class ApiConfig(_Section, frozen=True):
+    """`bind` is `host:port` or `unix:PATH`."""
+
+    bind: str = "127.0.0.1:8899"
+    workers: Annotated[int, Meta(ge=1, le=64)] = 2
+    threads: Annotated[int, Meta(ge=1, le=64)] = 4
+    backlog: Annotated[int, Meta(ge=16, le=65535)] = 2048
+    stale_after_ms: Annotated[int, Meta(ge=500)] = 5000
+    cors_origins: tuple[str, ...] = ()
+
+
+class IngestConfig(_Section, frozen=True):
+    """Links, rings and the care for bad frames."""
+
+    ring_events: Annotated[int, Meta(ge=1024, le=2**24)] = 2**16
+    tick_ms: Annotated[int, Meta(ge=50, le=1000)] = 250
+    connect_timeout_s: Positive = 10.0
+    backoff_first_s: Positive = 1.0
+    backoff_ceiling_s: Positive = 32.0
+    sustained_s: Positive = 30.0
+    """A connection that delivered data for this long resets the backoff."""
+    probe_timeout_s: Positive = 15.0
+    """Nothing at all on a socket for this long: it is half-open, reconnect."""
+    silent_after_s: Positive = 30.0
+    """A topic that should speak and did not for this long is reported as silent."""
+    max_frame_bytes: Annotated[int, Meta(ge=65536)] = 16 * 1024 * 1024
+    queue_frames: Annotated[int, Meta(ge=1024)] = 65536
+    quarantine_frames: Annotated[int, Meta(ge=1)] = 1000
+    quarantine_bytes: Annotated[int, Meta(ge=65536)] = 16 * 1024 * 1024
+
+
+class VenueConfig(_Section, frozen=True):
+    """What all venues have. Polls in seconds."""
+
+    enabled: bool = True
+    open_interest_poll_s: Positive = 10.0
+    instruments_poll_s: Positive = 300.0
+
+
+class BinanceConfig(VenueConfig, frozen=True):
+    """USD-M futures. `market_ws` carries trades, marks and liquidations, `public_ws` books and raw trades."""
+
+    market_ws: WsUrl = "wss://fstream.binance.com/market"
+    public_ws: WsUrl = "wss://fstream.binance.com/public"
+    rest: HttpUrl = "https://fapi.binance.com"
+    trades: Literal["aggTrade", "trade"] = "aggTrade"
+
+
+class BybitConfig(VenueConfig, frozen=True):
+    """V5 linear."""
+
+    ws: WsUrl = "wss://stream.bybit.com/v5/public/linear"
+    rest: HttpUrl = "https://api.bybit.com"
+
+
+class OkxConfig(VenueConfig, frozen=True):
+    """V5 swaps."""
+
+    public_ws: WsUrl = "wss://ws.okx.com:8443/ws/v5/public"
+    rest: HttpUrl = "https://www.okx.com"
+
+
+class VenuesConfig(_Section, frozen=True):
+    """One table per venue."""
+
+    binance: BinanceConfig = field(default_factory=BinanceConfig)
+    bybit: BybitConfig = field(default_factory=BybitConfig)
+    okx: OkxConfig = field(default_factory=OkxConfig)
+
+
+class InstrumentNames(_Section, frozen=True):
+    """The one linear USDT contract of a symbol at each venue; a venue left out does not list it."""
+
+    binance: str | None = None
+    bybit: str | None = None
+    okx: str | None = None
+
+
+class SymbolConfig(_Section, frozen=True):
+    """One symbol. `leverages` and `weights` are the leverage tiers and the prior share of new positions in each.
+
+    `step` is the price step of a bucket in quote currency, `range_pct` the half width of the window around its
+    anchor price, `buckets` the capacity of the shared arrays: a window that would need more is cut at that width.
+    """
+
+    step: Positive
+    leverages: tuple[Annotated[float, Meta(gt=1, le=500)], ...]
+    weights: tuple[Share, ...]
+    instruments: InstrumentNames
+    enabled: bool = True
+    range_pct: Annotated[float, Meta(ge=5, le=95)] = 60.0
+    buckets: Annotated[int, Meta(ge=64, le=65536)] = 8192
+    margin_table: str | None = None
+    """A file of maintenance-margin brackets, relative to the configuration file; None: the shipped table."""
+
+
+class ModelConfig(_Section, frozen=True):
+    """The engine. See docs/model.md for each number."""
+
+    served: Literal["flow"] = "flow"
+    decay_per_minute: Annotated[float, Meta(gt=0.5, lt=1)] = 0.995
+    oi_max_age_s: Positive = 90.0
+    oi_jump_limit: Positive = 0.0025
+    """A change of one venue's open interest beyond this share of it per minute waits for a second reading."""
+    flow_shrink_limit: Share = 0.25
+    flow_sweep_share: Share = 0.7
+    anchor_drift: Share = 0.1
+    """The window moves when price is this share of the anchor away from it."""
+    trigger_clamp_s: Positive = 2.0
+    pool_range_pct: Positive = 10.0
+    pool_width_pct: Positive = 0.5
+    pools_per_side: Annotated[int, Meta(ge=1, le=64)] = 12
+
+
+class HistoryConfig(_Section, frozen=True):
+    """What is kept in shared memory for readers."""
+
+    minute_columns: Annotated[int, Meta(ge=8, le=10080)] = 240
+    recent_liquidations: Annotated[int, Meta(ge=256, le=2**20)] = 16384
+
+
+class Config(_Section, frozen=True):
+    """The whole file."""
+
+    daemon: DaemonConfig = field(default_factory=DaemonConfig)
+    supervisor: SupervisorConfig = field(default_factory=SupervisorConfig)
+    api: ApiConfig = field(default_factory=ApiConfig)
+    ingest: IngestConfig = field(default_factory=IngestConfig)
+    venues: VenuesConfig = field(default_factory=VenuesConfig)
+    symbols: dict[str, SymbolConfig] = field(
+        default_factory=lambda: symbol_records({name: {} for name in SHIPPED_SYMBOLS})
+    )
+    model: ModelConfig = field(default_factory=ModelConfig)
+    history: HistoryConfig = field(default_factory=HistoryConfig)
+
+    @property
+    def enabled_symbols(self) -> tuple[str, ...]:
+        """Names of the symbols that run, in the order of the file."""
+        return tuple(name for name, symbol in self.symbols.items() if symbol.enabled)
+
+
+SHIPPED_SYMBOLS: dict[str, dict[str, Any]] = {
+    "BTC": {
+        "step": 20.0,
+        "leverages": [3, 5, 10, 20, 25, 50, 75, 100, 125, 150],
+        "weights": [0.05, 0.11, 0.22, 0.19, 0.12, 0.14, 0.05, 0.08, 0.03, 0.01],
+        "instruments": {"binance": "BTCUSDT", "bybit": "BTCUSDT", "okx": "BTC-USDT-SWAP"},
+    },
+    "ETH": {
+        "step": 1.0,
+        "leverages": [3, 5, 10, 20, 25, 50, 75, 100, 125],
+        "weights": [0.05, 0.12, 0.23, 0.20, 0.12, 0.14, 0.05, 0.07, 0.02],
+        "instruments": {"binance": "ETHUSDT", "bybit": "ETHUSDT", "okx": "ETH-USDT-SWAP"},
+    },
+    "SOL": {
+        "step": 0.1,
+        "leverages": [3, 5, 10, 20, 25, 50, 75, 100],
+        "weights": [0.06, 0.14, 0.25, 0.21, 0.12, 0.14, 0.04, 0.04],
+        "instruments": {"binance": "SOLUSDT", "bybit": "SOLUSDT", "okx": "SOL-USDT-SWAP"},
+    },
+}
+"""What liqmap ships for well-known symbols; a file that names one of them need not repeat it."""
+
+
+def with_shipped(symbol: str, table: object) -> object:
+    """`table` over what is shipped for `symbol`; anything but a table is left for the validation to refuse."""
+    return {**SHIPPED_SYMBOLS.get(symbol, {}), **table} if isinstance(table, dict) else table
+
+
+def symbol_records(tables: dict[str, dict[str, Any]]) -> dict[str, SymbolConfig]:
+    """Records of several symbols, filled up with what is shipped."""
+    filled = {name: with_shipped(name, table) for name, table in tables.items()}
+    return msgspec.convert(filled, dict[str, SymbolConfig])

@@ -1,0 +1,1 @@
+"""The words of the field: units, events, instruments, grids, margin. Pure."""

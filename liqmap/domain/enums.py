@@ -1,0 +1,94 @@
+"""The closed vocabularies of liqmap, as small integers that fit an event record.
+
+Numbers are part of the journal and shared-memory formats: never renumber, only append.
+Zero always means "not said", never a valid choice.
+"""
+
+from enum import IntEnum
+
+
+class Venue(IntEnum):
+    """Where a fact comes from. UNKNOWN: the recorder of a table did not keep it."""
+
+    UNKNOWN = 0
+    BINANCE = 1
+    BYBIT = 2
+    OKX = 3
+
+
+class Kind(IntEnum):
+    """What an event says; the meaning of its numeric fields follows (see `liqmap.domain.event`)."""
+
+    TICK = 1
+    LIQUIDATION = 2
+    TRADE = 3
+    MARK_PRICE = 4
+    OPEN_INTEREST = 5
+    OPEN_INTEREST_CHANGE = 6
+    FUNDING = 7
+    MID_PRICE = 8
+    GAP = 9
+    RATIO = 10
+
+
+class PositionSide(IntEnum):
+    """The side of a position. Liquidations carry only this, never an order side."""
+
+    LONG = 1
+    SHORT = 2
+
+
+class TakerSide(IntEnum):
+    """The side of the order that took liquidity."""
+
+    BUY = 1
+    SELL = 2
+
+
+class Topic(IntEnum):
+    """One kind of feed of one venue; the unit of freshness, silence and gaps."""
+
+    LIQUIDATION = 1
+    TRADE = 2
+    MARK_PRICE = 3
+    OPEN_INTEREST = 4
+    FUNDING = 5
+    DEPTH = 6
+    RATIO = 7
+    INSTRUMENTS = 8
+
+
+class GapReason(IntEnum):
+    """Why a feed was absent."""
+
+    NOT_CONNECTED = 1
+    DISCONNECTED = 2
+    SILENT = 3
+    REFUSED = 4
+    OVERRUN = 5
+    NOT_RECORDED = 6
+    SEQUENCE = 7
+    STOPPED = 8
+
+
+class Source(IntEnum):
+    """Where the events come from, said in every answer. A simulation always says so."""
+
+    LIVE = 1
+    SIMULATED = 2
+    REPLAY = 3
+
+
+class PriceSource(IntEnum):
+    """Which price stands for the mark at the moment: the fallback chain mark → mid → last trade."""
+
+    MARK = 1
+    MID = 2
+    LAST_TRADE = 3
+
+
+class ModelName(IntEnum):
+    """Projection models, in the order in which frames hold them."""
+
+    FLOW = 1
+    INVENTORY = 2

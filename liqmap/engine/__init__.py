@@ -1,0 +1,1 @@
+"""Who is positioned where: events in, frames out. Pure and deterministic."""

@@ -1,0 +1,1 @@
+"""What each venue says and how: tables plus pure parse functions."""

@@ -1,0 +1,1 @@
+"""The process that listens to the venues and writes the rings."""

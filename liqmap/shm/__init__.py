@@ -1,0 +1,1 @@
+"""Shared memory: segments, boards, rings, status. One writer per byte, readers without locks."""

@@ -1,0 +1,295 @@
+"""Every byte that processes share, as numpy dtypes. docs/layout.md is rendered from this file; a test compares.
+
+Rules: all scalars are 8 bytes and aligned, so that one store or load is whole on x86-64; text lives only inside
+payloads that a version protects; sizes that depend on configuration are arguments, and the segment header says them.
+A change of any dtype here raises LAYOUT_VERSION: readers and writers of different versions refuse each other.
+
+Segments are named `liqmap.<instance>.<role>[.<symbol>]`:
+
+| role         | written by | content                                                               |
+|--------------|------------|-----------------------------------------------------------------------|
+| directory    | supervisor | board of DIRECTORY: which symbols live, with the generation of theirs  |
+| status       | supervisor, children | CLOCK row, then one HEARTBEAT row per process (owned by that process) |
+| processes    | supervisor | board of PROCESSES: the lifecycle table for people                    |
+| feeds        | ingest     | board of FEEDS: venues, topics, links, gaps                           |
+| ring.SYM     | ingest     | ring of events (64 bytes each), read by the worker of SYM             |
+| live.SYM     | worker     | board of `live_dtype`: the map now                                    |
+| minutes.SYM  | worker     | rows of `minute_dtype`, one per closed minute                         |
+| recent.SYM   | worker     | rows of LIQUIDATION: the newest liquidations                          |
+"""
+
+from typing import Final
+
+import numpy as np
+
+MAGIC: Final = 0x3150414D5149_4C  # "LIQMAP1" read as little-endian bytes
+LAYOUT_VERSION: Final = 1
+
+SEGMENT_LIVE: Final = 1
+SEGMENT_RETIRED: Final = 2
+
+SEGMENT_HEADER: Final = np.dtype(
+    [
+        ("magic", "<u8"),
+        ("layout_version", "<u8"),
+        ("generation", "<i8"),  # creation time, ns: never reused, so a reader can tell a successor from the same
+        ("state", "<u8"),  # SEGMENT_LIVE or SEGMENT_RETIRED
+        ("size", "<u8"),  # bytes of the whole segment
+        ("owner_pid", "<u8"),
+        ("shape", "<u8", (4,)),  # what the role needs to know of its geometry (slots, capacity, buckets, tiers …)
+        ("item_size", "<u8"),  # bytes of one payload, row or event
+        ("reserved", "<u8", (5,)),
+    ]
+)
+"""128 bytes at the head of every segment."""
+
+BOARD_HEADER: Final = np.dtype([("latest", "<u8"), ("published", "<u8"), ("reserved", "<u8", (6,))])
+"""After the segment header. `latest` is the slot of the newest whole payload plus one (0: never published)."""
+
+BOARD_SLOTS: Final = 4
+
+SLOT_HEADER: Final = np.dtype([("version", "<u8"), ("checksum", "<u8"), ("reserved", "<u8", (6,))])
+"""Before each payload of a board, and before each row of a row ring. `version` is odd while the payload is written."""
+
+RING_HEADER: Final = np.dtype(
+    [
+        ("written", "<u8"),  # events ever written; by the writer
+        ("writer_reserved", "<u8", (7,)),
+        ("read", "<u8"),  # events ever consumed (the cursor is read + lost); by the reader, like all below
+        ("lost", "<u8"),  # events overrun before they were read
+        ("batch_first", "<u8"),  # sequence of the first event of the batch in progress, 0: none
+        ("batch_count", "<u8"),
+        ("batch_deaths", "<u8"),  # how often a reader died in the batch that starts there
+        ("quarantined", "<u8"),  # events set aside because readers died of them
+        ("reader_reserved", "<u8", (2,)),
+    ]
+)
+"""The writer's and the reader's words stand on cache lines of their own."""
+
+ROWS_HEADER: Final = np.dtype([("written", "<u8"), ("reserved", "<u8", (7,))])
+"""Head of a row ring: rows ever written; row i stands at i modulo capacity."""
+
+CLOCK: Final = np.dtype(
+    [
+        ("source", "<u8"),  # domain.enums.Source
+        ("engine_origin_ns", "<i8"),
+        ("wall_origin_ns", "<i8"),
+        ("speed", "<f8"),  # 1.0 and origins 0 for live and simulated
+        ("started_ns", "<i8"),  # wall time the daemon started
+        ("supervisor_beat_ns", "<i8"),  # CLOCK_MONOTONIC of the supervisor's last turn
+        ("supervisor_pid", "<u8"),
+        ("reserved", "<u8"),
+    ]
+)
+
+HEARTBEAT: Final = np.dtype(
+    [
+        ("pid", "<u8"),
+        ("beat_ns", "<i8"),  # CLOCK_MONOTONIC of the last sign of life
+        ("ready", "<u8"),  # 0 starting, 1 does its work
+        ("engine_ns", "<i8"),  # engine time it has reached, -1: none
+        ("sequence", "<u8"),  # last event sequence it has dealt with
+        ("lag_events", "<i8"),  # events waiting for it, -1: does not apply
+        ("errors", "<u8"),  # what went wrong and was survived, since it started
+        ("work", "<u8"),  # what it has done, since it started: frames in, minutes rolled, requests …
+    ]
+)
+"""One 64-byte row per process, in the order of the status segment's name list."""
+
+STATUS_PROCESSES: Final = 64
+PROCESS_NAME: Final = "S16"
+
+PROCESS_ROW: Final = np.dtype(
+    [
+        ("name", PROCESS_NAME),
+        ("state", "S16"),
+        ("pid", "<u8"),
+        ("started_ns", "<i8"),
+        ("restarts", "<u8"),
+        ("exit_code", "<i8"),  # of the last death: code, -signal, or -1000: has not died
+        ("cpu_pct", "<f8"),
+        ("rss_mb", "<f8"),
+        ("reason", "S160"),
+    ]
+)
+PROCESSES: Final = np.dtype([("count", "<u8"), ("rows", PROCESS_ROW, (STATUS_PROCESSES,))])
+
+DIRECTORY_SYMBOLS: Final = 48
+DIRECTORY_ROW: Final = np.dtype(
+    [
+        ("symbol", "S16"),
+        ("enabled", "<u8"),
+        ("step", "<f8"),
+        ("generation", "<i8"),  # of its live board
+    ]
+)
+DIRECTORY: Final = np.dtype([("count", "<u8"), ("rows", DIRECTORY_ROW, (DIRECTORY_SYMBOLS,))])
+
+LINK_ROWS: Final = 32
+TOPIC_ROWS: Final = 1024
+GAP_ROWS: Final = 256
+VENUE_ROWS: Final = 8
+
+VENUE_ROW: Final = np.dtype(
+    [
+        ("venue", "<u8"),
+        ("enabled", "<u8"),
+        ("delivering", "<u8"),  # 1: at least one link of it delivers and nothing it should carry is missing
+        ("reconnects", "<u8"),
+        ("malformed", "<u8"),
+        ("refused_instruments", "<u8"),
+        ("backoff_s", "<f8"),
+        ("clock_offset_ms", "<f8"),
+        ("lag_ms", "<f8"),
+        ("frames", "<u8"),
+        ("state", "S16"),  # in words: connecting, up, backoff, refused, disabled
+        ("reason", "S160"),
+    ]
+)
+LINK_ROW: Final = np.dtype(
+    [
+        ("venue", "<u8"),
+        ("name", "S24"),
+        ("state", "S16"),
+        ("reconnects", "<u8"),
+        ("frames", "<u8"),
+        ("bytes", "<u8"),
+        ("dropped", "<u8"),
+        ("backoff_s", "<f8"),
+        ("connected_ns", "<i8"),
+        ("last_frame_ns", "<i8"),
+        ("reason", "S160"),
+    ]
+)
+TOPIC_ROW: Final = np.dtype(
+    [
+        ("venue", "<u8"),
+        ("topic", "<u8"),
+        ("symbol", "S16"),
+        ("events", "<u8"),
+        ("last_event_ns", "<i8"),  # engine time; -1: never
+        ("gaps", "<u8"),
+        ("silent", "<u8"),
+        ("missing", "<u8"),  # 1: not delivering now
+    ]
+)
+GAP_ROW: Final = np.dtype(
+    [
+        ("venue", "<u8"),
+        ("topic", "<u8"),
+        ("symbol", "S16"),
+        ("from_ms", "<i8"),
+        ("to_ms", "<i8"),  # -1: still open
+        ("reason", "<u8"),  # domain.enums.GapReason
+    ]
+)
+FEEDS: Final = np.dtype(
+    [
+        ("as_of_ns", "<i8"),
+        ("gaps_version", "<u8"),  # rises with every change of the gap list
+        ("venue_count", "<u8"),
+        ("link_count", "<u8"),
+        ("topic_count", "<u8"),
+        ("gap_count", "<u8"),
+        ("quarantined", "<u8"),
+        ("finished", "<u8"),  # 1: a replay came to its end
+        ("venues", VENUE_ROW, (VENUE_ROWS,)),
+        ("links", LINK_ROW, (LINK_ROWS,)),
+        ("topics", TOPIC_ROW, (TOPIC_ROWS,)),
+        ("gaps", GAP_ROW, (GAP_ROWS,)),
+    ]
+)
+
+LIQUIDATION: Final = np.dtype(
+    [
+        ("id", "<u8"),  # the event's sequence number: unique, rising
+        ("ts_ms", "<i8"),
+        ("receive_ns", "<i8"),
+        ("venue", "<u8"),
+        ("side", "<u8"),  # PositionSide
+        ("printed_price", "<f8"),
+        ("fill_price", "<f8"),
+        ("trigger_price", "<f8"),
+        ("qty_base", "<f8"),
+        ("notional_usd", "<f8"),  # qty_base × trigger_price
+    ]
+)
+
+OI_VENUES: Final = 4
+"""Open-interest series by Venue number."""
+
+_FRAME_FACTS: Final = [
+    ("as_of_ns", "<i8"),  # engine time the frame stands for
+    ("sequence", "<u8"),  # last event contained
+    ("frame", "<u8"),  # rises by one with every frame of this worker's life
+    ("born_ns", "<i8"),  # engine time of the first event this map has seen: what came before is not in it
+    ("minute_ms", "<i8"),  # last closed minute, -1: none
+    ("first_bucket", "<i8"),  # price of cell i = (first_bucket + i) × step
+    ("buckets", "<i8"),  # cells in use
+    ("step", "<f8"),
+    ("mark_price", "<f8"),  # NaN: unknown
+    ("mark_source", "<u8"),  # PriceSource, 0: none
+    ("mark_as_of_ns", "<i8"),
+    ("index_price", "<f8"),
+    ("last_price", "<f8"),
+    ("open_interest_base", "<f8"),  # sum of last known levels; NaN: no level was ever seen
+    ("open_interest_usd", "<f8"),
+    ("open_interest_change_base", "<f8"),  # of the last closed minute; NaN: unknown
+    ("venue_oi_base", "<f8", (OI_VENUES,)),
+    ("venue_oi_as_of_ns", "<i8", (OI_VENUES,)),
+    ("venue_oi_stale", "<u8", (OI_VENUES,)),
+    ("coverage", "<f8"),  # share of open interest whose entry is known; NaN: unknown
+    ("unknown_usd", "<f8"),
+    ("realisation", "<f8"),
+    ("projection_known", "<u8"),  # 0: no open interest was ever seen, the projection arrays say nothing
+    ("below_long_usd", "<f8"),  # what lies outside the window, per side
+    ("above_long_usd", "<f8"),
+    ("below_short_usd", "<f8"),
+    ("above_short_usd", "<f8"),
+    ("events", "<u8"),
+    ("liquidations", "<u8"),
+    ("liquidated_long_usd", "<f8"),  # since born_ns
+    ("liquidated_short_usd", "<f8"),
+    ("lost_events", "<u8"),
+    ("minutes", "<u8"),  # minutes closed since born_ns
+    ("gap_minutes", "<u8"),  # of them, minutes with a gap in some feed
+]
+
+
+def live_dtype(tiers: int, buckets: int) -> np.dtype[np.void]:
+    """The map now: facts, then dollars per cell. `projection_usd[side, tier, cell]`, `evidence_usd[side, cell]`,
+    side 0 long and 1 short, float32 dollars; `leverages` and `weights[side, tier]` name the tiers."""
+    return np.dtype(
+        [
+            *_FRAME_FACTS,
+            ("leverages", "<f8", (tiers,)),
+            ("weights", "<f8", (2, tiers)),
+            ("projection_usd", "<f4", (2, tiers, buckets)),
+            ("evidence_usd", "<f4", (2, buckets)),
+        ]
+    )
+
+
+def minute_dtype(buckets: int) -> np.dtype[np.void]:
+    """One closed minute: its bar, its facts, and the map at its end by side (all tiers summed), float32 dollars."""
+    return np.dtype(
+        [
+            *_FRAME_FACTS,
+            ("open", "<f8"),
+            ("high", "<f8"),
+            ("low", "<f8"),
+            ("close", "<f8"),
+            ("taker_buy_base", "<f8"),
+            ("taker_sell_base", "<f8"),
+            ("minute_long_usd", "<f8"),  # liquidated in this minute
+            ("minute_short_usd", "<f8"),
+            ("gap_topics", "<u8"),  # bit (venue × 16 + topic) set: that feed was missing for a part of the minute
+            ("projection_usd", "<f4", (2, buckets)),
+            ("evidence_usd", "<f4", (2, buckets)),
+        ]
+    )
+
+
+def segment_name(instance: str, role: str, symbol: str | None = None) -> str:
+    """The name below /dev/shm."""
+    return ".".join(part for part in ("liqmap", instance, role, symbol) if part)

@@ -1,0 +1,59 @@
+"""What a simulated market hands to the venue servers: the prints of one step, venue by venue.
+
+Times are ms UTC of the market, quantities base, prices quote. Arrays are sorted by time.
+"""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from liqmap.domain.enums import Venue
+
+TRADES = np.dtype([("ts_ms", "<i8"), ("price", "<f8"), ("qty_base", "<f8"), ("taker_side", "u1")])
+"""taker_side: domain.enums.TakerSide."""
+
+LIQUIDATIONS = np.dtype(
+    [
+        ("ts_ms", "<i8"),
+        ("position_side", "u1"),  # domain.enums.PositionSide
+        ("bankruptcy_price", "<f8"),
+        ("fill_price", "<f8"),
+        ("qty_base", "<f8"),
+    ]
+)
+
+
+@dataclass(frozen=True, slots=True)
+class VenueTape:
+    """The prints of one venue in one step."""
+
+    trades: NDArray[np.void]
+    liquidations: NDArray[np.void]
+    open_interest_base: float
+    """One side, at the end of the step."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tape:
+    """One step of one symbol."""
+
+    symbol: str
+    from_ms: int
+    to_ms: int
+    mark_price: float
+    index_price: float
+    last_price: float
+    funding_rate: float
+    next_funding_ms: int
+    venues: dict[Venue, VenueTape]
+
+
+class Market(Protocol):
+    """One simulated symbol: seeded, advanced by whoever holds it, at any speed."""
+
+    symbol: str
+
+    def advance(self, to_ms: int) -> Tape:
+        """Move the market to `to_ms` and return what was printed on the way."""

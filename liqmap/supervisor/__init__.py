@@ -1,0 +1,1 @@
+"""The process that owns shared memory and the children."""
