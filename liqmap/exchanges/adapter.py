@@ -20,7 +20,7 @@ from liqmap.domain.event import Event
 from liqmap.domain.instrument import InstrumentTable
 
 
-class Malformed(Exception):  # noqa: N818 - it names what the frame is, not an error of ours
+class Malformed(Exception):
     """The frame breaks the venue's own format. `field` is the dotted path of the culprit, "" for the whole frame."""
 
     def __init__(self, why: str, field: str = "") -> None:
