@@ -1,0 +1,37 @@
+"""What the whole suite shares: the bookkeeping that ties tests to findings (see tests/findings.py)."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+_outcomes: dict[str, dict[str, set[str]]] = {}
+_ids: dict[str, list[str]] = {}
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Under `make findings`, keep only the tests of the ids it asks for."""
+    wanted = set(filter(None, os.environ.get("LIQMAP_FINDINGS", "").split(",")))
+    for item in items:
+        _ids[item.nodeid] = [mark.args[0] for mark in item.iter_markers("finding")]
+    if wanted:
+        dropped = [item for item in items if not wanted & set(_ids[item.nodeid])]
+        items[:] = [item for item in items if wanted & set(_ids[item.nodeid])]
+        config.hook.pytest_deselected(items=dropped)
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Remember the worst outcome of every marked test."""
+    if report.when != "call" and report.outcome == "passed":
+        return
+    name = report.nodeid.split("[")[0]
+    for id_ in _ids.get(report.nodeid, []):
+        _outcomes.setdefault(id_, {}).setdefault(report.outcome, set()).add(name)
+
+
+def pytest_sessionfinish() -> None:
+    """Leave the outcomes where `make findings` looks for them."""
+    target = os.environ.get("LIQMAP_FINDINGS_REPORT")
+    if target:
+        Path(target).write_text(json.dumps({k: {o: sorted(t) for o, t in v.items()} for k, v in _outcomes.items()}))
