@@ -17,7 +17,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -207,7 +207,7 @@ def _start_log(child: Child) -> None:
     logs.setup(child.name, daemon.log_level, file, daemon.log_max_bytes, daemon.log_keep, terminal)
 
 
-def _setter(flag: threading.Event) -> signal._HANDLER:
+def _setter(flag: threading.Event) -> Callable[[int, FrameType | None], None]:
     def handler(_number: int, _frame: FrameType | None) -> None:
         flag.set()
 
