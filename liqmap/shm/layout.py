@@ -9,7 +9,7 @@ Segments are named `liqmap.<instance>.<role>[.<symbol>]`:
 | role         | written by | content                                                               |
 |--------------|------------|-----------------------------------------------------------------------|
 | directory    | supervisor | board of DIRECTORY: which symbols live, with the generation of theirs  |
-| status       | supervisor, children | CLOCK row, then one HEARTBEAT row per process (owned by that process) |
+| status       | supervisor, children | CLOCK row, names, one HEARTBEAT row per process (owned by it) |
 | processes    | supervisor | board of PROCESSES: the lifecycle table for people                    |
 | feeds        | ingest     | board of FEEDS: venues, topics, links, gaps                           |
 | ring.SYM     | ingest     | ring of events (64 bytes each), read by the worker of SYM             |
@@ -18,7 +18,8 @@ Segments are named `liqmap.<instance>.<role>[.<symbol>]`:
 | recent.SYM   | worker     | rows of LIQUIDATION: the newest liquidations                          |
 """
 
-from typing import Final
+import hashlib
+from typing import Any, Final
 
 import numpy as np
 
@@ -38,36 +39,48 @@ SEGMENT_HEADER: Final = np.dtype(
         ("owner_pid", "<u8"),
         ("shape", "<u8", (4,)),  # what the role needs to know of its geometry (slots, capacity, buckets, tiers …)
         ("item_size", "<u8"),  # bytes of one payload, row or event
-        ("reserved", "<u8", (5,)),
+        ("fingerprint", "<u8"),  # of the payload's dtype, so that equal sizes of different types are told apart
+        ("checksums", "<u8"),  # 1: payloads and rows carry a CRC-32 (machines that reorder stores)
+        ("reserved", "<u8", (3,)),
     ]
 )
 """128 bytes at the head of every segment."""
 
-BOARD_HEADER: Final = np.dtype([("latest", "<u8"), ("published", "<u8"), ("reserved", "<u8", (6,))])
-"""After the segment header. `latest` is the slot of the newest whole payload plus one (0: never published)."""
+BOARD_HEADER: Final = np.dtype([("latest", "<u8"), ("reserved", "<u8", (7,))])
+"""After the segment header. `latest` is the number of the newest whole payload, counted from 1 (0: never published);
+payload n stands in slot (n - 1) modulo BOARD_SLOTS."""
 
 BOARD_SLOTS: Final = 4
 
 SLOT_HEADER: Final = np.dtype([("version", "<u8"), ("checksum", "<u8"), ("reserved", "<u8", (6,))])
-"""Before each payload of a board, and before each row of a row ring. `version` is odd while the payload is written."""
+"""Before each payload of a board. `version` is odd while the payload is written. `checksum` is the CRC-32 of the
+payload, begun with the low 32 bits of the version it is whole under; kept only where the segment header says so."""
 
 RING_HEADER: Final = np.dtype(
     [
-        ("written", "<u8"),  # events ever written; by the writer
-        ("writer_reserved", "<u8", (7,)),
+        ("written", "<u8"),  # events ever written whole; by the writer
+        ("writing", "<u8"),  # what `written` will be after the write in progress: events before writing - capacity
+        # may already be overwritten, whatever `written` says. Never falls.
+        ("writer_reserved", "<u8", (6,)),
         ("read", "<u8"),  # events ever consumed (the cursor is read + lost); by the reader, like all below
         ("lost", "<u8"),  # events overrun before they were read
         ("batch_first", "<u8"),  # sequence of the first event of the batch in progress, 0: none
         ("batch_count", "<u8"),
         ("batch_deaths", "<u8"),  # how often a reader died in the batch that starts there
-        ("quarantined", "<u8"),  # events set aside because readers died of them
+        ("quarantined", "<u8"),  # events set aside because readers died of them; counted in `read` too
         ("reader_reserved", "<u8", (2,)),
     ]
 )
-"""The writer's and the reader's words stand on cache lines of their own."""
+"""Head of the event ring; event i (from 0) stands at i modulo capacity. The writer's and the reader's words stand on
+cache lines of their own."""
 
 ROWS_HEADER: Final = np.dtype([("written", "<u8"), ("reserved", "<u8", (7,))])
-"""Head of a row ring: rows ever written; row i stands at i modulo capacity."""
+"""Head of a row ring: rows ever written; row i (from 0) stands at i modulo capacity. Behind it come `capacity`
+versions, then `capacity` checksums (8 bytes each, zero where the segment header has none), then the rows. The version
+of row i is 2i + 1 while it is written and 2i + 2 when it is whole."""
+
+STATUS_HEADER: Final = np.dtype([("processes", "<u8"), ("reserved", "<u8", (7,))])
+"""Head of the status segment. `processes` is how many names stand; a name below it never changes."""
 
 CLOCK: Final = np.dtype(
     [
@@ -94,7 +107,7 @@ HEARTBEAT: Final = np.dtype(
         ("work", "<u8"),  # what it has done, since it started: frames in, minutes rolled, requests …
     ]
 )
-"""One 64-byte row per process, in the order of the status segment's name list."""
+"""One 64-byte row per process, in the order of the status segment's names."""
 
 STATUS_PROCESSES: Final = 64
 PROCESS_NAME: Final = "S16"
@@ -288,6 +301,17 @@ def minute_dtype(buckets: int) -> np.dtype[np.void]:
             ("evidence_usd", "<f4", (2, buckets)),
         ]
     )
+
+
+def fingerprint(dtype: np.dtype[Any]) -> int:
+    """A number that tells payload types apart: 63 bits of a hash over field names, types, shapes and offsets."""
+    digest = hashlib.sha256(repr((dtype.descr, dtype.itemsize)).encode()).digest()
+    return int.from_bytes(digest[:8], "little") >> 1
+
+
+def word_indexes(header: np.dtype[np.void]) -> dict[str, int]:
+    """Index of each 8-byte word of a header, by field name."""
+    return {name: header.fields[name][1] // 8 for name in header.names or ()} if header.fields else {}
 
 
 def segment_name(instance: str, role: str, symbol: str | None = None) -> str:
