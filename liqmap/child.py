@@ -18,7 +18,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Final
@@ -38,6 +38,9 @@ from liqmap.config import (
 )
 from liqmap.domain.enums import Source
 from liqmap.logs import fields
+from liqmap.shm.faults import LayoutMismatch, SegmentForeign, SegmentMissing, UnknownProcess, WriterLockHeld
+from liqmap.shm.segment import WriterLock
+from liqmap.shm.status import Heartbeat
 
 SUPERVISOR_PID: Final = "LIQMAP_SUPERVISOR_PID"
 """Environment variable by which the supervisor tells a child whose child it is (not configuration)."""
@@ -49,6 +52,10 @@ log = logging.getLogger(__name__)
 
 class OrphanError(Exception):
     """The supervisor ended before this child came to life."""
+
+
+_IN_THE_WAY: Final = (WriterLockHeld, SegmentMissing, LayoutMismatch, SegmentForeign, UnknownProcess, OrphanError)
+"""Faults of the surroundings that another try may not meet again."""
 
 
 class Flag(threading.Event):
@@ -77,7 +84,7 @@ class Child:
         self.clock: SystemClock = clock_of(effective.mode)
         self._reopen = Flag()
         self._parent = os.getppid()
-        self._last_beat: tuple[object, ...] = ()
+        self._heartbeat: Heartbeat | None = None
 
     @property
     def config(self) -> Config:
@@ -110,22 +117,34 @@ class Child:
     def beat(
         self,
         *,
-        ready: bool = False,
-        engine_ns: int = -1,
-        sequence: int = 0,
-        lag_events: int = -1,
-        errors: int = 0,
-        work: int = 0,
+        ready: bool | None = None,
+        engine_ns: int | None = None,
+        sequence: int | None = None,
+        lag_events: int | None = None,
+        errors: int | None = None,
+        work: int | None = None,
     ) -> None:
         """Sign of life for the supervisor and for /health; at least once a second. See layout.HEARTBEAT.
 
-        `ready` says that the child does its work; until then it has the start timeout, afterwards the heartbeat
-        timeout. Call it also during a long recovery.
+        What is left out stays as it was. `ready` says that the child does its work; until then silence is measured
+        by the start timeout, afterwards by the heartbeat timeout. Call it also during a long recovery.
         """
         if self._reopen.is_set():
             self._reopen.clear()
             reopen_logs()
-        self._last_beat = (ready, engine_ns, sequence, lag_events, errors, work)
+        if self._heartbeat is not None:
+            self._heartbeat.beat(
+                ready=ready,
+                engine_ns=engine_ns,
+                sequence=sequence,
+                lag_events=lag_events,
+                errors=errors,
+                work=work,
+            )
+
+    def attach(self, heartbeat: Heartbeat) -> None:
+        """Beat into this row from now on."""
+        self._heartbeat = heartbeat
 
     def install_signal_handlers(self) -> None:
         """TERM and INT → stop, HUP → reload, USR1 → reopen the log. Main thread only."""
@@ -146,24 +165,27 @@ def open_child(name: str, effective_path: Path | str, *, handle_signals: bool = 
     Raises SystemExit with 78 or 75 and one line in the log; everything else that escapes the body is a bug and is
     logged with its traceback.
     """
-    try:
-        effective = load_effective(Path(effective_path))
-        child = Child(name, effective, Path(effective_path))
-        _start_log(child)
-        die_with_parent()
-        child._parent = os.getppid()
-        if handle_signals:
-            child.install_signal_handlers()
-        child.beat()
-        log.info("started", extra=fields(pid=os.getpid(), source=Source(effective.mode.source).name.lower()))
-        yield child
-        log.info("ended", extra=fields(pid=os.getpid()))
-    except ConfigError as error:
-        log.critical(str(error))
-        raise SystemExit(EXIT_CONFIG) from None
-    except OrphanError as error:
-        log.critical(str(error))
-        raise SystemExit(EXIT_TRY_AGAIN) from None
+    with ExitStack() as stack:
+        try:
+            effective = load_effective(Path(effective_path))
+            child = Child(name, effective, Path(effective_path))
+            _start_log(child)
+            die_with_parent()
+            child._parent = os.getppid()
+            stack.enter_context(WriterLock(child.paths.lock(name)))
+            child.attach(Heartbeat.open(effective.config.daemon.instance, name, os.getpid()))
+            if handle_signals:
+                child.install_signal_handlers()
+            child.beat()
+            log.info("started", extra=fields(pid=os.getpid(), source=Source(effective.mode.source).name.lower()))
+            yield child
+            log.info("ended", extra=fields(pid=os.getpid()))
+        except ConfigError as error:
+            log.critical(str(error))
+            raise SystemExit(EXIT_CONFIG) from None
+        except _IN_THE_WAY as error:
+            log.critical(str(error))
+            raise SystemExit(EXIT_TRY_AGAIN) from None
 
 
 def clock_of(mode: RunMode) -> SystemClock:
