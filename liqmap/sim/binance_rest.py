@@ -1,0 +1,157 @@
+"""Binance USD-M REST answers of a simulated market (exchanges.md §6, §8)."""
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from liqmap.sim.feed import Reply, json_reply
+from liqmap.sim.market_feed import Quote
+from liqmap.sim.plausible_book import book_levels
+
+if TYPE_CHECKING:
+    from liqmap.sim.binance_feed import BinanceFeed
+
+BAD_SYMBOL = {"code": -1121, "msg": "Invalid symbol."}
+OVERLOADED = {
+    "code": -1008,
+    "msg": "Server is currently overloaded with other requests. Please try again in a few minutes.",
+}
+
+
+def missing(parameter: str) -> Reply:
+    """The answer when a mandatory parameter is absent."""
+    text = f"Mandatory parameter '{parameter}' was not sent, was empty/null, or malformed."
+    return json_reply({"code": -1102, "msg": text}, 400)
+
+
+class BinanceRest:
+    """Endpoints by path; they read the quotes of the feed that streams."""
+
+    def __init__(self, feed: "BinanceFeed") -> None:
+        self._feed = feed
+        self._book_ids = 5_123_107_852_948
+        self._endpoints: dict[str, Callable[[Mapping[str, str], int], Reply]] = {
+            "/fapi/v1/ping": lambda _query, _now_ms: json_reply({}),
+            "/fapi/v1/time": lambda _query, now_ms: json_reply({"serverTime": now_ms}),
+            "/fapi/v1/exchangeInfo": self._exchange_info,
+            "/fapi/v1/premiumIndex": self._premium_index,
+            "/fapi/v1/openInterest": self._open_interest,
+            "/fapi/v1/fundingInfo": lambda _query, _now_ms: json_reply([_ADJUSTED_FUNDING]),
+            "/fapi/v1/depth": self._depth,
+        }
+
+    def answer(self, path: str, query: Mapping[str, str], now_ms: int) -> Reply | None:
+        """The answer to a GET of `path`; None: there is no such endpoint."""
+        endpoint = self._endpoints.get(path)
+        return None if endpoint is None else endpoint(query, now_ms)
+
+    def _open_interest(self, query: Mapping[str, str], now_ms: int) -> Reply:
+        quote = self._quote(query)
+        if isinstance(quote, Reply):
+            return quote
+        if self._feed.faults.open_interest == "failing":
+            return json_reply(OVERLOADED, 503)
+        value = quote.listing.of_lots(round(quote.served_open_interest_base / quote.listing.lot))
+        return json_reply({"symbol": quote.listing.name, "openInterest": value, "time": quote.served_ms})
+
+    def _premium_index(self, query: Mapping[str, str], now_ms: int) -> Reply:
+        if "symbol" not in query:
+            return json_reply([_premium(quote, now_ms) for quote in self._feed.live_quotes()])
+        quote = self._quote(query)
+        return quote if isinstance(quote, Reply) else json_reply(_premium(quote, now_ms))
+
+    def _depth(self, query: Mapping[str, str], now_ms: int) -> Reply:
+        quote = self._quote(query)
+        if isinstance(quote, Reply):
+            return quote
+        limit = query.get("limit", "500")
+        if limit not in ("5", "10", "20", "50", "100", "500", "1000"):
+            return json_reply({"code": -1130, "msg": "Data sent for parameter 'limit' is not valid."}, 400)
+        self._book_ids += 1000
+        bids, asks = book_levels(quote, min(int(limit), 100))
+        body = {"lastUpdateId": self._book_ids, "E": now_ms, "T": now_ms - 6, "bids": bids, "asks": asks}
+        return json_reply(body)
+
+    def _quote(self, query: Mapping[str, str]) -> Quote | Reply:
+        name = query.get("symbol")
+        if not name:
+            return missing("symbol")
+        quote = self._feed.by_name.get(name)
+        if quote is None or not quote.live:
+            return json_reply(BAD_SYMBOL, 400)
+        return quote
+
+    def _exchange_info(self, query: Mapping[str, str], now_ms: int) -> Reply:
+        rows = [
+            _symbol_row(listing.name, "PERPETUAL", listing.price_decimals, listing.lot_decimals, listing.tick)
+            for listing in (quote.listing for quote in self._feed.quotes.values())
+        ]
+        rows += [
+            _symbol_row(
+                foreign.name, foreign.kind, foreign.price_decimals, foreign.lot_decimals, 10.0**-foreign.price_decimals
+            )
+            for foreign in self._feed.foreign
+            if foreign.kind != "COIN-M"
+        ]
+        return json_reply(
+            {
+                "timezone": "UTC",
+                "serverTime": now_ms,
+                "futuresType": "U_MARGINED",
+                "rateLimits": [
+                    {"rateLimitType": "REQUEST_WEIGHT", "interval": "MINUTE", "intervalNum": 1, "limit": 2400}
+                ],
+                "exchangeFilters": [],
+                "assets": [{"asset": "USDT", "marginAvailable": True, "autoAssetExchange": "-10000"}],
+                "symbols": rows,
+            }
+        )
+
+
+_ADJUSTED_FUNDING = {
+    "symbol": "ILVUSDT",
+    "adjustedFundingRateCap": "0.02500000",
+    "adjustedFundingRateFloor": "-0.02500000",
+    "fundingIntervalHours": 4,
+    "disclaimer": False,
+}
+
+
+def _premium(quote: Quote, now_ms: int) -> dict[str, Any]:
+    return {
+        "symbol": quote.listing.name,
+        "markPrice": f"{quote.mark:.8f}",
+        "indexPrice": f"{quote.index:.8f}",
+        "estimatedSettlePrice": f"{quote.index:.8f}",
+        "lastFundingRate": f"{quote.funding_rate:.8f}",
+        "interestRate": "0.00010000",
+        "nextFundingTime": quote.next_funding_ms,
+        "time": now_ms,
+    }
+
+
+def _symbol_row(name: str, kind: str, price_decimals: int, lot_decimals: int, tick: float) -> dict[str, Any]:
+    pair = name.partition("_")[0]
+    quote_asset = "USDC" if pair.endswith("USDC") else "USDT"
+    return {
+        "symbol": name,
+        "pair": pair,
+        "contractType": kind,
+        "deliveryDate": 4_133_404_800_000 if "PERPETUAL" in kind else 1_806_047_999_000,
+        "onboardDate": 1_569_398_400_000,
+        "status": "TRADING",
+        "maintMarginPercent": "2.5000",
+        "requiredMarginPercent": "5.0000",
+        "baseAsset": pair.removesuffix(quote_asset),
+        "quoteAsset": quote_asset,
+        "marginAsset": quote_asset,
+        "pricePrecision": price_decimals,
+        "quantityPrecision": lot_decimals,
+        "baseAssetPrecision": 8,
+        "quotePrecision": 8,
+        "underlyingType": "EQUITY" if kind.startswith("TRADI") else "COIN",
+        "underlyingSubType": ["TradFi"] if kind.startswith("TRADI") else [],
+        "filters": [
+            {"filterType": "PRICE_FILTER", "tickSize": f"{tick:.{price_decimals}f}"},
+            {"filterType": "LOT_SIZE", "stepSize": f"{10.0**-lot_decimals:.{lot_decimals}f}"},
+        ],
+    }

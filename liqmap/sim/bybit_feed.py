@@ -1,0 +1,190 @@
+"""Bybit V5 linear topics of a simulated market, as exchanges.md §2.2, §3.2, §4, §5 and §6 describe them.
+
+`S` of a liquidation is the side of the POSITION, `p` its bankruptcy price; `openInterest` counts both sides.
+"""
+
+import uuid
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import orjson
+
+from liqmap.domain.enums import PositionSide, TakerSide, Venue
+from liqmap.sim.bybit_rest import BybitRest
+from liqmap.sim.faults import Faults
+from liqmap.sim.feed import Message, Reply
+from liqmap.sim.listings import Listing
+from liqmap.sim.market_feed import Every, Liquidation, MarketFeed, Quote, Trade
+from liqmap.sim.plausible_book import book_levels
+
+POSITION_WORD = {PositionSide.LONG: "Buy", PositionSide.SHORT: "Sell"}
+TAKER_WORD = {TakerSide.BUY: "Buy", TakerSide.SELL: "Sell"}
+TRADES_PER_MESSAGE = 1024
+
+
+class BybitFeed(MarketFeed):
+    """One market's prints and states as Bybit topics."""
+
+    venue = Venue.BYBIT
+
+    def __init__(self, listings: Mapping[str, Listing], faults: Faults, seed: int) -> None:
+        super().__init__(listings, faults, seed)
+        self._sequence = 753_843_900_397
+        self._update_ids: dict[str, int] = {}
+        self._waiting: dict[str, list[dict[str, Any]]] = {}
+        self._tickers: dict[str, dict[str, str]] = {}
+        self._last_price: dict[str, float] = {}
+        self._half_second = Every(500)
+        self._tenth = Every(100)
+        self._three_seconds = Every(3000)
+        self._rest = BybitRest(self)
+
+    def on_subscribe(self, topic: str, now_ms: int) -> Iterable[Message]:
+        """The snapshot that tickers and order books begin with."""
+        kind, _, name = topic.rpartition(".")
+        quote = self.by_name.get(name)
+        if quote is None or not quote.live:
+            return
+        if kind == "tickers":
+            state = self._tickers.setdefault(name, self.ticker(quote))
+            yield self._ticker_message(name, "snapshot", state, now_ms)
+        elif kind.startswith("orderbook."):
+            yield self._book(topic, quote, int(kind.rpartition(".")[2]), now_ms)
+
+    def answer(self, path: str, query: Mapping[str, str], now_ms: int) -> Reply | None:
+        """REST answers from the same quotes."""
+        return self._rest.answer(path, query, now_ms)
+
+    # --- prints -------------------------------------------------------------------------------------------------
+
+    def write_prints(
+        self, quote: Quote, trades: list[Trade], liquidations: list[Liquidation], now_ms: int, out: list[Message]
+    ) -> None:
+        """Trades in one batch per step, liquidations kept for the next half second."""
+        rows = [self._trade(quote, trade) for trade in trades]
+        if rows and self.random.random() < 0.01:
+            rows.append(self._block_trade(quote, rows[-1]["T"]))
+        for start in range(0, len(rows), TRADES_PER_MESSAGE):
+            batch = rows[start : start + TRADES_PER_MESSAGE]
+            topic = f"publicTrade.{quote.listing.name}"
+            body = {"topic": topic, "type": "snapshot", "ts": now_ms, "data": batch}
+            out.append(Message(topic, orjson.dumps(body)))
+        for liquidation in liquidations:
+            self._waiting.setdefault(quote.listing.name, []).extend(self._forced(quote.listing, liquidation))
+
+    def _trade(self, quote: Quote, trade: Trade) -> dict[str, Any]:
+        listing = quote.listing
+        before = self._last_price.get(listing.name, trade.price)
+        self._last_price[listing.name] = trade.price
+        direction = "PlusTick" if trade.price > before else "MinusTick" if trade.price < before else "ZeroPlusTick"
+        self._sequence += self.random.randrange(1, 9)
+        return {
+            "T": trade.ts_ms,
+            "s": listing.name,
+            "S": TAKER_WORD[TakerSide(trade.taker_side)],
+            "v": listing.size(trade.qty_base),
+            "p": listing.price(trade.price),
+            "L": direction,
+            "i": self._uuid(),
+            "BT": False,
+            "RPI": self.random.random() < 0.02,
+            "seq": self._sequence,
+        }
+
+    def _block_trade(self, quote: Quote, ts_ms: int) -> dict[str, Any]:
+        """A negotiated trade, off the book and off the price: no taker flow, though it looks like a trade."""
+        far = Trade(ts_ms, quote.last * self.random.choice((0.996, 1.004)), 2_000_000 / quote.last, TakerSide.BUY)
+        before = self._last_price[quote.listing.name]
+        row = self._trade(quote, far)
+        self._last_price[quote.listing.name] = before
+        return {**row, "BT": True, "RPI": False}
+
+    def _forced(self, listing: Listing, liquidation: Liquidation) -> list[dict[str, Any]]:
+        """One row, or two equal ones for a position closed in halves: equal rows are real (exchanges.md §2.2)."""
+        lots = listing.lots(liquidation.qty_base)
+        halves = lots % 2 == 0 and self.random.random() < 0.05
+        row = {
+            "T": liquidation.ts_ms,
+            "s": listing.name,
+            "S": POSITION_WORD[PositionSide(liquidation.position_side)],
+            "v": listing.of_lots(lots // 2 if halves else lots),
+            "p": listing.price(liquidation.bankruptcy_price),
+        }
+        return [row, row] if halves else [row]
+
+    def _uuid(self) -> str:
+        return str(uuid.UUID(int=self.random.getrandbits(128), version=4))
+
+    # --- by the clock -------------------------------------------------------------------------------------------
+
+    def write_states(self, now_ms: int, out: list[Message]) -> None:
+        """Liquidations each half second, ticker deltas each tenth, repeated best levels each three seconds."""
+        if self._half_second.due(now_ms):
+            for name, rows in self._waiting.items():
+                body = {"topic": f"allLiquidation.{name}", "type": "snapshot", "ts": now_ms, "data": rows}
+                out.append(Message(f"allLiquidation.{name}", orjson.dumps(body)))
+            self._waiting.clear()
+        if self._tenth.due(now_ms):
+            for quote in self.live_quotes():
+                self._write_ticker(quote, now_ms, out)
+        if self._three_seconds.due(now_ms):
+            for quote in self.live_quotes():
+                out.append(self._book(f"orderbook.1.{quote.listing.name}", quote, 1, now_ms))
+
+    def _write_ticker(self, quote: Quote, now_ms: int, out: list[Message]) -> None:
+        name = quote.listing.name
+        now = self.ticker(quote)
+        before = self._tickers.get(name)
+        self._tickers[name] = now
+        if before is None:
+            return
+        changed = {key: value for key, value in now.items() if before.get(key) != value}
+        if changed:
+            out.append(self._ticker_message(name, "delta", {"symbol": name, **changed}, now_ms))
+
+    def _ticker_message(self, name: str, kind: str, data: dict[str, str], now_ms: int) -> Message:
+        """The order of keys is not promised, so it is shuffled."""
+        self._sequence += self.random.randrange(1, 9)
+        keys = list(data)
+        self.random.shuffle(keys)
+        head = [("topic", f"tickers.{name}"), ("type", kind), ("cs", self._sequence), ("ts", now_ms)]
+        head.append(("data", {key: data[key] for key in keys}))
+        self.random.shuffle(head)
+        return Message(f"tickers.{name}", orjson.dumps(dict(head)))
+
+    def ticker(self, quote: Quote) -> dict[str, str]:
+        """The full state of a ticker. Open interest is absent while the venue's own source fails."""
+        listing = quote.listing
+        state = {
+            "symbol": listing.name,
+            "lastPrice": listing.price(quote.last),
+            "markPrice": f"{quote.mark:.{listing.price_decimals}f}",
+            "indexPrice": f"{quote.index:.{listing.price_decimals}f}",
+            "fundingRate": f"{quote.funding_rate:.8f}".rstrip("0"),
+            "nextFundingTime": str(quote.next_funding_ms),
+            "fundingIntervalHour": "8",
+            "fundingCap": "0.005",
+            "bid1Price": listing.price(quote.last),
+            "bid1Size": listing.of_lots(12),
+            "ask1Price": listing.price(quote.last + listing.tick),
+            "ask1Size": listing.of_lots(17),
+            "preOpenPrice": "",
+            "preQty": "",
+            "curPreListingPhase": "",
+        }
+        if self.faults.open_interest != "failing":
+            one_side = round(quote.served_open_interest_base / listing.lot)
+            value = one_side * listing.lot * quote.mark
+            state["singleOpenInterest"] = listing.of_lots(one_side)
+            state["singleOpenInterestValue"] = f"{value:.2f}"
+            state["openInterest"] = listing.of_lots(2 * one_side)
+            state["openInterestValue"] = f"{2 * value:.2f}"
+        return state
+
+    def _book(self, topic: str, quote: Quote, levels: int, now_ms: int) -> Message:
+        """A whole book; one level repeats its update id when nothing changed, deeper ones begin anew."""
+        bids, asks = book_levels(quote, min(levels, 50))
+        update_id = self._update_ids.setdefault(topic, 18_521_288)
+        data = {"s": quote.listing.name, "b": bids, "a": asks, "u": update_id, "seq": self._sequence}
+        body = {"topic": topic, "type": "snapshot", "ts": now_ms, "data": data, "cts": now_ms - 3}
+        return Message(topic, orjson.dumps(body))

@@ -1,0 +1,169 @@
+"""OKX V5 public socket on loopback: per-argument acknowledgements, text pings, limits (exchanges.md §1.3, §8)."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import orjson
+from aiohttp import web
+
+from liqmap.domain.enums import Venue
+from liqmap.sim.connection import Connection
+from liqmap.sim.faults import Faults
+from liqmap.sim.feed import Feed, Reply, json_reply
+from liqmap.sim.server import Rules, VenueServer, parsed_object
+
+INSTRUMENT_CHANNELS = (
+    "trades",
+    "mark-price",
+    "open-interest",
+    "funding-rate",
+    "tickers",
+    "books",
+    "books5",
+    "bbo-tbt",
+    "price-limit",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class OkxRules(Rules):
+    """Limits of the venue, smaller in tests."""
+
+    idle_s: float = 30.0
+    """Nothing pushed, or no subscription, for this long: closed with 4004."""
+    operations_per_hour: int = 480
+    requests_per_2_s: int = 20
+    """Per endpoint."""
+
+
+class OkxServer(VenueServer):
+    """The swaps venue."""
+
+    venue = Venue.OKX
+    ws_paths: ClassVar[tuple[str, ...]] = ("/ws/v5/public", "/ws/v5/business")
+
+    def __init__(self, feed: Feed, faults: Faults, now_ms: Callable[[], int], rules: OkxRules | None = None) -> None:
+        self.limits = rules or OkxRules()
+        super().__init__(feed, faults, self.limits, now_ms)
+        self._requests_s: dict[str, list[float]] = {}
+
+    # --- websocket ----------------------------------------------------------------------------------------------
+
+    def opened(self, connection: Connection, request: web.Request) -> None:
+        """Which of the two sockets this is decides what exists on it."""
+        connection.route = request.path.rpartition("/")[2]
+
+    def received(self, connection: Connection, text: str) -> None:
+        """A bare `ping`, or an operation on a list of arguments."""
+        if text == "ping":
+            connection.say(b"pong", self.now_s())
+            return
+        request = parsed_object(text)
+        operation = request.get("op") if request is not None else None
+        arguments = request.get("args") if request is not None else None
+        if request is None or operation not in ("subscribe", "unsubscribe") or not isinstance(arguments, list):
+            self._error(connection, "60012", f"Invalid request: {text[:200]}", {})
+            return
+        connection.operations += 1
+        if connection.operations > self.limits.operations_per_hour:
+            self._error(connection, "60014", "Requests too frequent", request)
+            return
+        for argument in arguments:
+            self._operate(connection, request, operation, argument)
+
+    def _operate(self, connection: Connection, request: dict[str, Any], operation: str, argument: object) -> None:
+        topic = self._topic(connection, argument)
+        if topic is None:
+            wrong = ",".join(f"{key}:{value}" for key, value in argument.items()) if isinstance(argument, dict) else ""
+            wrong = wrong.removeprefix("channel:")
+            text = (
+                f"Wrong URL or channel:{wrong} doesn't exist. Please use the correct URL, channel and parameters "
+                "referring to API document."
+            )
+            self._error(connection, "60018", text, request)
+            return
+        (self.subscribe if operation == "subscribe" else self.unsubscribe)(connection, topic)
+        answer = {"event": operation, "arg": argument, "connId": _name(connection)}
+        connection.say(orjson.dumps(_with_id(request, answer)), self.now_s())
+        if operation == "subscribe":
+            self.send(connection, self.feed.on_subscribe(topic, self.now_ms()))
+
+    def _topic(self, connection: Connection, argument: object) -> str | None:
+        """The topic of a subscription argument; None when the venue does not have it on this socket."""
+        if not isinstance(argument, dict) or connection.route != "public":
+            return None
+        channel, name = argument.get("channel"), argument.get("instId")
+        if channel == "liquidation-orders":
+            kind = argument.get("instType")
+            good = name is None and kind in ("SWAP", "FUTURES", "MARGIN", "OPTION")
+            return f"{channel}/{kind}" if good else None
+        if not isinstance(name, str):
+            return None
+        if channel == "index-tickers":
+            return f"{channel}/{name}" if self.feed.lists(f"{name}-SWAP") else None
+        return f"{channel}/{name}" if channel in INSTRUMENT_CHANNELS and self.feed.lists(name) else None
+
+    def _error(self, connection: Connection, code: str, text: str, request: dict[str, Any]) -> None:
+        answer = {"event": "error", "msg": text, "code": code, "connId": _name(connection)}
+        connection.say(orjson.dumps(_with_id(request, answer)), self.now_s())
+
+    def due(self, connection: Connection, now_s: float) -> None:
+        """The 30 s rule."""
+        idle_since_s = max(connection.pushed_s, connection.opened_s)
+        if not connection.topics:
+            idle_since_s = connection.opened_s
+        if now_s - idle_since_s >= self.limits.idle_s:
+            connection.cut(4004, "No data received in 30s.")
+
+    def announce_restart(self) -> None:
+        """Notice 64008, about 60 s before the server goes away."""
+        text = "The connection will soon be closed for a service upgrade. Please reconnect."
+        for connection in self.connections.values():
+            body = {"event": "notice", "code": "64008", "msg": text, "connId": _name(connection)}
+            connection.say(orjson.dumps(body), self.now_s())
+
+    # --- REST ---------------------------------------------------------------------------------------------------
+
+    def admit(self, path: str, query: dict[str, str]) -> Reply | None:
+        """A budget per endpoint."""
+        now_s = self.now_s()
+        recent = [at for at in self._requests_s.get(path, []) if now_s - at < 2.0]
+        self._requests_s[path] = [*recent, now_s]
+        return self.known_rest_fault("429") if len(recent) >= self.limits.requests_per_2_s else None
+
+    def no_such_path(self, path: str) -> Reply:
+        """The venue's answer to a path it does not have."""
+        return json_reply({"code": "404", "data": [], "msg": "Invalid Path"}, 404)
+
+    def refusal_of(self, status: int) -> Reply:
+        """A refused handshake or request of that status."""
+        return self.known_rest_fault(str(status)) or Reply(status, b"", "text/html")
+
+    def known_rest_fault(self, kind: str) -> Reply | None:
+        """The bodies of exchanges.md §8."""
+
+        def code(number: str, text: str, status: int = 200) -> Reply:
+            return json_reply({"code": number, "data": [], "msg": text}, status)
+
+        bodies = {
+            "429": code("50011", "Too Many Requests", 429),
+            "50011": code("50011", "Rate limit reached. Please refer to API documentation and throttle requests."),
+            "50013": code("50013", "Systems are busy. Please try again later."),
+            "50001": code("50001", "Service temporarily unavailable. Please try again later.", 503),
+            "503": code("50001", "Service temporarily unavailable. Please try again later.", 503),
+            "403": Reply(
+                403, b"<html><head><title>Attention Required! | Cloudflare</title></head></html>", "text/html"
+            ),
+            "403_waf": Reply(403, b"<html><head><title>Just a moment...</title></head></html>", "text/html"),
+            "403_country": code("50051", "This service is not available in your region.", 403),
+        }
+        return bodies.get(kind)
+
+
+def _name(connection: Connection) -> str:
+    return f"{0x439535F1 + connection.number:08x}"
+
+
+def _with_id(request: dict[str, Any], answer: dict[str, Any]) -> dict[str, Any]:
+    return {"id": request["id"], **answer} if "id" in request else answer

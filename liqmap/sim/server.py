@@ -1,0 +1,326 @@
+"""What the three venue servers share: accepting websockets, topics and subscribers, timers, REST, faults.
+
+A venue's own protocol is a subclass that answers the hooks at the end. Everything runs in one event loop; nothing
+here waits for a client.
+"""
+
+import asyncio
+import contextlib
+import logging
+import socket
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import orjson
+from aiohttp import WSMsgType, web
+
+from liqmap.domain.enums import Venue
+from liqmap.logs import fields
+from liqmap.sim.connection import Connection
+from liqmap.sim.control import FaultControl
+from liqmap.sim.faults import Faults
+from liqmap.sim.feed import Feed, Message, Reply
+from liqmap.sim.ws_frames import text_frame
+
+log = logging.getLogger(__name__)
+
+_HELD_MESSAGES = 100_000
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """Limits that every venue has."""
+
+    max_buffer_bytes: int = 4 * 1024 * 1024
+    """A client with more than this waiting in its socket is cut off."""
+    max_client_bytes: int = 64 * 1024
+    """A larger client message ends the connection (1009)."""
+    timers_every_s: float = 0.1
+
+
+class VenueServer:
+    """One simulated venue on one listening socket. Call everything from its event loop."""
+
+    venue: ClassVar[Venue]
+    ws_paths: ClassVar[tuple[str, ...]]
+    """aiohttp route patterns that take websockets."""
+
+    def __init__(self, feed: Feed, faults: Faults, rules: Rules, now_ms: Callable[[], int]) -> None:
+        self.feed = feed
+        self.faults = faults
+        self.rules = rules
+        self.now_ms = now_ms
+        self.connections: dict[int, Connection] = {}
+        self.last_payload: dict[str, bytes] = {}
+        """The latest message of each topic, from which faults make broken ones."""
+        self.messages = 0
+        self._subscribers: dict[str, dict[int, Connection]] = {}
+        self._held: deque[Message] = deque(maxlen=_HELD_MESSAGES)
+        self._opened = 0
+        self._runner: web.AppRunner | None = None
+        self._timers: asyncio.Task[None] | None = None
+        self.control = FaultControl(self)
+
+    # --- life ---------------------------------------------------------------------------------------------------
+
+    async def start(self, listening: socket.socket) -> None:
+        """Serve on an already listening socket, which stays the caller's to close."""
+        app = web.Application(client_max_size=1 << 20)
+        app.router.add_post("/_sim/fault", self.control.post)
+        app.router.add_get("/_sim/state", self.control.state)
+        for path in self.ws_paths:
+            app.router.add_get(path, self._websocket)
+        app.router.add_route("*", "/{path:.*}", self._rest)
+        self._runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=0.2)
+        await self._runner.setup()
+        await web.SockSite(self._runner, listening.dup()).start()
+        self._timers = asyncio.create_task(self._run_timers())
+
+    async def stop(self) -> None:
+        """Reset every client and stop serving."""
+        if self._timers is not None:
+            self._timers.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._timers
+        for connection in list(self.connections.values()):
+            connection.cut(None)
+        if self._runner is not None:
+            await self._runner.cleanup()
+
+    async def _run_timers(self) -> None:
+        while True:
+            await asyncio.sleep(self.rules.timers_every_s)
+            now_s = self.now_s()
+            for connection in list(self.connections.values()):
+                if not connection.half_open:
+                    self.due(connection, now_s)
+
+    @staticmethod
+    def now_s() -> float:
+        """The event loop's clock."""
+        return asyncio.get_running_loop().time()
+
+    # --- data out -----------------------------------------------------------------------------------------------
+
+    def publish(self, messages: Iterable[Message]) -> None:
+        """Send each message to the subscribers of its topic; each is encoded once per form of envelope."""
+        if self.faults.stalled:
+            self._held.extend(messages)
+            return
+        now_s = self.now_s()
+        touched: dict[int, Connection] = {}
+        for message in messages:
+            self._queue(message, touched)
+        for connection in touched.values():
+            self._flush(connection, now_s)
+
+    def release(self) -> None:
+        """End a stall: what was held back goes out in one burst."""
+        self.faults.stalled = False
+        held = list(self._held)
+        self._held.clear()
+        self.publish(held)
+
+    def _queue(self, message: Message, touched: dict[int, Connection]) -> None:
+        self.messages += 1
+        self.last_payload[message.topic] = message.payload
+        subscribers = self._subscribers.get(message.topic)
+        if not subscribers or self.faults.loses(message.topic):
+            return
+        frames: dict[bool, bytes] = {}
+        for connection in subscribers.values():
+            if connection.half_open or not self.delivers(connection, message.topic):
+                continue
+            frame = frames.get(connection.wrapped)
+            if frame is None:
+                frame = frames[connection.wrapped] = text_frame(self.envelope(message, connection.wrapped))
+            connection.queue(frame)
+            touched[connection.number] = connection
+
+    def send(self, connection: Connection, messages: Iterable[Message]) -> None:
+        """Send messages to one client only (snapshots on subscription)."""
+        if connection.half_open or self.faults.stalled:
+            return
+        for message in messages:
+            if not self.faults.loses(message.topic) and self.delivers(connection, message.topic):
+                connection.queue(text_frame(self.envelope(message, connection.wrapped)))
+        self._flush(connection, self.now_s())
+
+    def send_raw(self, payload: bytes, topic: str | None) -> int:
+        """Send bytes as they are to the subscribers of `topic`, or to all; how many got them."""
+        receivers = self.connections if topic is None else self._subscribers.get(topic, {})
+        for connection in list(receivers.values()):
+            connection.say(payload, self.now_s())
+        return len(receivers)
+
+    def _flush(self, connection: Connection, now_s: float) -> None:
+        if not connection.flush(self.rules.max_buffer_bytes, now_s):
+            log.warning("slow client cut off", extra=fields(venue=self.venue.name, connection=connection.number))
+            connection.cut(None)
+
+    # --- subscriptions ------------------------------------------------------------------------------------------
+
+    def subscribe(self, connection: Connection, topic: str) -> None:
+        """Enter a subscription."""
+        connection.topics[topic] = None
+        self._subscribers.setdefault(topic, {})[connection.number] = connection
+
+    def unsubscribe(self, connection: Connection, topic: str) -> None:
+        """Remove a subscription, if there is one."""
+        connection.topics.pop(topic, None)
+        subscribers = self._subscribers.get(topic, {})
+        subscribers.pop(connection.number, None)
+        if not subscribers:
+            self._subscribers.pop(topic, None)
+
+    # --- data in ------------------------------------------------------------------------------------------------
+
+    async def _websocket(self, request: web.Request) -> web.StreamResponse:
+        if request.headers.get("Upgrade", "").lower() != "websocket":
+            return await self._rest(request)
+        transport = request.transport
+        refusal = self._refusal(request)
+        if refusal is not None or transport is None:
+            return refusal or web.Response(status=503)
+        socket_ = web.WebSocketResponse(
+            autoping=False, autoclose=False, compress=False, max_msg_size=self.rules.max_client_bytes, timeout=0.5
+        )
+        await socket_.prepare(request)
+        self._opened += 1
+        connection = Connection(self._opened, request.path, False, transport, self.now_s())
+        connection.half_open = self.faults.half_open
+        self.connections[connection.number] = connection
+        try:
+            self.opened(connection, request)
+            await self._listen(connection, socket_)
+        finally:
+            for topic in list(connection.topics):
+                self.unsubscribe(connection, topic)
+            del self.connections[connection.number]
+        return socket_
+
+    def _refusal(self, request: web.Request) -> web.Response | None:
+        if self.faults.refuse == 0 and request.transport is not None:
+            request.transport.abort()
+            return web.Response(status=503)
+        if self.faults.refuse:
+            return _response(self.refusal_of(self.faults.refuse))
+        reply = self.refuses(request)
+        return None if reply is None else _response(reply)
+
+    async def _listen(self, connection: Connection, socket_: web.WebSocketResponse) -> None:
+        while not connection.closing:
+            message = await socket_.receive()
+            connection.heard_s = self.now_s()
+            if connection.half_open and message.type not in (WSMsgType.CLOSED, WSMsgType.ERROR):
+                await asyncio.sleep(0.01)
+                continue
+            if message.type is WSMsgType.TEXT:
+                self.received(connection, message.data)
+            elif message.type is WSMsgType.BINARY:
+                self.received(connection, message.data.decode("utf-8", "replace"))
+            elif message.type is WSMsgType.PING:
+                connection.pong(bytes(message.data))
+                self.heard_control_frame(connection)
+            elif message.type is WSMsgType.PONG:
+                connection.unanswered_since_s = None
+                self.heard_control_frame(connection)
+            else:
+                break
+        if not connection.closing:
+            await socket_.close()
+
+    async def _rest(self, request: web.Request) -> web.StreamResponse:
+        path = "/" + request.match_info.get("path", request.path.lstrip("/"))
+        reply = self.faults.rest_reply(path) or self.admit(path, dict(request.query))
+        if reply is None:
+            reply = self.feed.answer(path, dict(request.query), self.now_ms()) or self.no_such_path(path)
+        return _response(reply, self.rest_headers())
+
+    # --- what a venue answers for itself ------------------------------------------------------------------------
+
+    def envelope(self, message: Message, wrapped: bool) -> bytes:
+        """The text of a message for clients that asked for wrapped or for raw payloads."""
+        return message.payload
+
+    def delivers(self, connection: Connection, topic: str) -> bool:
+        """Does this connection get the data of a topic it subscribed? (Binance's routes do not always.)"""
+        return True
+
+    def refuses(self, request: web.Request) -> Reply | None:
+        """The HTTP answer to a handshake that the venue refuses, None to accept it."""
+        return None
+
+    def opened(self, connection: Connection, request: web.Request) -> None:
+        """A handshake was completed."""
+
+    def received(self, connection: Connection, text: str) -> None:
+        """A client sent a text."""
+        raise NotImplementedError
+
+    def heard_control_frame(self, connection: Connection) -> None:
+        """A client sent a protocol ping or pong."""
+
+    def due(self, connection: Connection, now_s: float) -> None:
+        """Time passed: ping, or throw out."""
+
+    def admit(self, path: str, query: dict[str, str]) -> Reply | None:
+        """Count a REST request against the limits; a reply when it is refused."""
+        return None
+
+    def rest_headers(self) -> dict[str, str]:
+        """Headers of every REST answer."""
+        return {}
+
+    def no_such_path(self, path: str) -> Reply:
+        """The answer to a request for nothing there is."""
+        return Reply(404, b"<html><body><h1>404 Not Found</h1></body></html>", "text/html")
+
+    def refusal_of(self, status: int) -> Reply:
+        """The venue's real body for an HTTP refusal."""
+        return Reply(status, b"", "text/html")
+
+    def known_rest_fault(self, kind: str) -> Reply | None:
+        """A refusal by name (`429`, `418`, `451`, `403_country` …) with the venue's real body."""
+        return None
+
+    def announce_restart(self) -> None:
+        """Say that the server will go away soon, where the venue says so."""
+
+    def state(self) -> dict[str, Any]:
+        """What GET /_sim/state answers."""
+        return {
+            "venue": self.venue.name.lower(),
+            "messages": self.messages,
+            "opened": self._opened,
+            "connections": [
+                {
+                    "number": connection.number,
+                    "route": connection.route,
+                    "topics": list(connection.topics),
+                    "half_open": connection.half_open,
+                    "frames_sent": connection.frames_sent,
+                }
+                for connection in self.connections.values()
+            ],
+        }
+
+
+def _response(reply: Reply, headers: dict[str, str] | None = None) -> web.Response:
+    return web.Response(
+        status=reply.status,
+        body=reply.body,
+        content_type=reply.content_type,
+        headers={**(headers or {}), **reply.headers},
+    )
+
+
+def parsed_object(text: str) -> dict[str, Any] | None:
+    """The JSON object a client sent, None when it is anything else."""
+    try:
+        value = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return None
+    return value if isinstance(value, dict) else None

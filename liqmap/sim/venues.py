@@ -1,0 +1,103 @@
+"""The three venue servers together: built over a simulated market, started on three listening sockets."""
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from liqmap.config import Config
+from liqmap.domain.enums import Venue
+from liqmap.sim.binance_feed import BinanceFeed
+from liqmap.sim.binance_server import BinanceRules, BinanceServer
+from liqmap.sim.bybit_feed import BybitFeed
+from liqmap.sim.bybit_server import BybitRules, BybitServer
+from liqmap.sim.faults import Faults
+from liqmap.sim.feed import Feed
+from liqmap.sim.listings import listings_of
+from liqmap.sim.market_feed import MarketFeed
+from liqmap.sim.okx_feed import OkxFeed
+from liqmap.sim.okx_server import OkxRules, OkxServer
+from liqmap.sim.pump import MarketPump, wall_ms
+from liqmap.sim.server import VenueServer
+from liqmap.sim.tape import Market
+
+VENUES = (Venue.BINANCE, Venue.BYBIT, Venue.OKX)
+"""The order of sockets on the command line."""
+
+
+@dataclass(frozen=True, slots=True)
+class VenueRules:
+    """The limits of each venue."""
+
+    binance: BinanceRules = field(default_factory=BinanceRules)
+    bybit: BybitRules = field(default_factory=BybitRules)
+    okx: OkxRules = field(default_factory=OkxRules)
+
+
+def server_of(
+    venue: Venue, feed: Feed, faults: Faults, rules: VenueRules, now_ms: Callable[[], int] = wall_ms
+) -> VenueServer:
+    """The server of a venue over any feed."""
+    if venue is Venue.BINANCE:
+        return BinanceServer(feed, faults, now_ms, rules.binance)
+    if venue is Venue.BYBIT:
+        return BybitServer(feed, faults, now_ms, rules.bybit)
+    return OkxServer(feed, faults, now_ms, rules.okx)
+
+
+class MarketVenues:
+    """Three servers over one set of simulated markets."""
+
+    def __init__(
+        self,
+        config: Config,
+        markets: Sequence[Market],
+        seed: int = 1,
+        rules: VenueRules | None = None,
+        speed: float = 1.0,
+        step_ms: int = 100,
+    ) -> None:
+        makers = {Venue.BINANCE: BinanceFeed, Venue.BYBIT: BybitFeed, Venue.OKX: OkxFeed}
+        feeds: dict[Venue, MarketFeed] = {
+            venue: maker(listings_of(config, venue), Faults(), seed) for venue, maker in makers.items()
+        }
+        rules = rules or VenueRules()
+        self.servers = {venue: server_of(venue, feed, feed.faults, rules) for venue, feed in feeds.items()}
+        pairs = [(feeds[venue], self.servers[venue]) for venue in VENUES]
+        self.pump = MarketPump(markets, pairs, speed=speed, step_ms=step_ms)
+
+    async def serve(self, listening: Mapping[Venue, socket.socket], stopped: asyncio.Event) -> None:
+        """Serve until `stopped`."""
+        async with running(self.servers, listening):
+            await until_stopped(self.pump.run(), stopped)
+
+
+@contextlib.asynccontextmanager
+async def running(
+    servers: Mapping[Venue, VenueServer], listening: Mapping[Venue, socket.socket]
+) -> AsyncIterator[None]:
+    """Servers started on their sockets, and stopped at the end."""
+    try:
+        for venue, server in servers.items():
+            await server.start(listening[venue])
+        yield
+    finally:
+        for server in servers.values():
+            await server.stop()
+
+
+async def until_stopped(work: Coroutine[None, None, None], stopped: asyncio.Event) -> None:
+    """Run `work` until it fails, which is passed on, or until `stopped` is set. Work that ends early is waited out."""
+    working = asyncio.ensure_future(work)
+    waiting = asyncio.ensure_future(stopped.wait())
+    try:
+        await asyncio.wait({working, waiting}, return_when=asyncio.FIRST_COMPLETED)
+        if working.done():
+            working.result()
+            await waiting
+    finally:
+        for task in (working, waiting):
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task

@@ -1,0 +1,222 @@
+"""The three simulated venues on free ports, in a thread, over markets that a test scripts: for tests of real links.
+
+with venue_servers(ScriptedMarket("BTC", 60_000.0)) as venues:
+    config = venues.config()                       # endpoints filled in
+    venues.market("BTC").liquidate(Venue.BYBIT, PositionSide.LONG, price=58_000.0, fill=58_300.0, qty_base=1.5)
+    venues.fault(Venue.BINANCE, {"fault": "silent", "topic": "*@aggTrade"})
+"""
+
+import asyncio
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import numpy as np
+
+from liqmap import config as configuration
+from liqmap.config import Config
+from liqmap.domain.enums import PositionSide, TakerSide, Venue
+from liqmap.sim.server import VenueServer
+from liqmap.sim.tape import LIQUIDATIONS, TRADES, Market, Tape, VenueTape
+from liqmap.sim.venues import VENUES, MarketVenues, VenueRules
+
+T = TypeVar("T")
+
+
+class ScriptedMarket:
+    """A market that prints exactly what a test tells it, at the end of the next step. Safe to call from the test."""
+
+    def __init__(self, symbol: str, price: float, open_interest_base: float = 1000.0) -> None:
+        self.symbol = symbol
+        self.mark_price = price
+        self.index_price = price
+        self.last_price = price
+        self.funding_rate = 0.0001
+        self.open_interest_base = dict.fromkeys(VENUES, open_interest_base)
+        self._lock = threading.Lock()
+        self._trades: dict[Venue, list[tuple[float, float, int]]] = {venue: [] for venue in VENUES}
+        self._liquidations: dict[Venue, list[tuple[int, float, float, float]]] = {venue: [] for venue in VENUES}
+        self._at_ms: int | None = None
+
+    def trade(self, venue: Venue, price: float, qty_base: float, taker: TakerSide = TakerSide.BUY) -> None:
+        """Print a trade."""
+        with self._lock:
+            self.last_price = price
+            self._trades[venue].append((price, qty_base, int(taker)))
+
+    def liquidate(self, venue: Venue, side: PositionSide, price: float, fill: float, qty_base: float) -> None:
+        """Liquidate a position: `price` is its bankruptcy price, `fill` where the closing order traded."""
+        with self._lock:
+            self._liquidations[venue].append((int(side), price, fill, qty_base))
+
+    def advance(self, to_ms: int) -> Tape:
+        """What was told since the last step."""
+        from_ms = to_ms - 100 if self._at_ms is None else self._at_ms
+        self._at_ms = to_ms
+        with self._lock:
+            venues = {venue: self._venue_tape(venue, to_ms) for venue in VENUES}
+        eight_hours_ms = 28_800_000
+        return Tape(
+            symbol=self.symbol,
+            from_ms=from_ms,
+            to_ms=to_ms,
+            mark_price=self.mark_price,
+            index_price=self.index_price,
+            last_price=self.last_price,
+            funding_rate=self.funding_rate,
+            next_funding_ms=to_ms - to_ms % eight_hours_ms + eight_hours_ms,
+            venues=venues,
+        )
+
+    def _venue_tape(self, venue: Venue, to_ms: int) -> VenueTape:
+        trades = np.array([(to_ms, *trade) for trade in self._trades[venue]], dtype=TRADES)
+        liquidations = np.array([(to_ms, *row) for row in self._liquidations[venue]], dtype=LIQUIDATIONS)
+        self._trades[venue].clear()
+        self._liquidations[venue].clear()
+        return VenueTape(trades, liquidations, self.open_interest_base[venue])
+
+
+class RunningVenues:
+    """Servers that run in their own thread: addresses, faults, state."""
+
+    def __init__(self, venues: MarketVenues, markets: dict[str, Market], sockets: dict[Venue, socket.socket]) -> None:
+        self._venues = venues
+        self._markets = markets
+        self.ports: dict[Venue, int] = {venue: listening.getsockname()[1] for venue, listening in sockets.items()}
+        self._sockets = sockets
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stopped: asyncio.Event | None = None
+        self._up = threading.Event()
+        self._failure: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, name="venues", daemon=True)
+
+    @property
+    def binance_market_ws(self) -> str:
+        """Base of Binance's market route."""
+        return f"ws://127.0.0.1:{self.ports[Venue.BINANCE]}/market"
+
+    @property
+    def binance_public_ws(self) -> str:
+        """Base of Binance's public route."""
+        return f"ws://127.0.0.1:{self.ports[Venue.BINANCE]}/public"
+
+    @property
+    def bybit_ws(self) -> str:
+        """Bybit's linear socket."""
+        return f"ws://127.0.0.1:{self.ports[Venue.BYBIT]}/v5/public/linear"
+
+    @property
+    def okx_ws(self) -> str:
+        """OKX's public socket."""
+        return f"ws://127.0.0.1:{self.ports[Venue.OKX]}/ws/v5/public"
+
+    def rest(self, venue: Venue) -> str:
+        """Base of a venue's REST addresses."""
+        return f"http://127.0.0.1:{self.ports[venue]}"
+
+    def endpoints(self) -> dict[str, Any]:
+        """The `venues` table of a configuration that points here."""
+        return {
+            "binance": {
+                "market_ws": self.binance_market_ws,
+                "public_ws": self.binance_public_ws,
+                "rest": self.rest(Venue.BINANCE),
+            },
+            "bybit": {"ws": self.bybit_ws, "rest": self.rest(Venue.BYBIT)},
+            "okx": {"public_ws": self.okx_ws, "rest": self.rest(Venue.OKX)},
+        }
+
+    def config(self, **sections: Any) -> Config:
+        """A configuration whose venues are these; `sections` as in the file, `venues` merged per venue."""
+        venues = self.endpoints()
+        for venue, table in sections.pop("venues", {}).items():
+            venues[venue].update(table)
+        return configuration.parse({**sections, "venues": venues})
+
+    def market(self, symbol: str) -> Any:
+        """The market a test handed in."""
+        return self._markets[symbol]
+
+    def server(self, venue: Venue) -> VenueServer:
+        """The server itself; touch it only through `call`."""
+        return self._venues.servers[venue]
+
+    def call(self, function: Callable[[], T]) -> T:
+        """Run `function` in the servers' event loop."""
+
+        async def run() -> T:
+            return function()
+
+        assert self._loop is not None
+        return asyncio.run_coroutine_threadsafe(run(), self._loop).result(timeout=10)
+
+    def fault(self, venue: Venue, command: dict[str, Any]) -> dict[str, Any]:
+        """Make something go wrong; see liqmap/sim/control.py for the commands."""
+        return self.call(lambda: self.server(venue).control.apply(command))
+
+    def state(self, venue: Venue) -> dict[str, Any]:
+        """Connections and their topics as the server sees them."""
+        return self.call(lambda: self.server(venue).state())
+
+    def _run(self) -> None:
+        try:
+            asyncio.run(self._serve())
+        except BaseException as error:
+            self._failure = error
+            self._up.set()
+            raise
+
+    async def _serve(self) -> None:
+        self._loop, self._stopped = asyncio.get_running_loop(), asyncio.Event()
+        self._loop.call_soon(self._up.set)
+        await self._venues.serve(self._sockets, self._stopped)
+
+    def start(self) -> None:
+        """Start the thread; the sockets already listen."""
+        self._thread.start()
+        assert self._up.wait(timeout=20), "the venue servers did not come up"
+        if self._failure is not None:
+            raise self._failure
+
+    def stop(self) -> None:
+        """End the thread and its servers."""
+        if self._loop is not None and self._stopped is not None and self._thread.is_alive():
+            self._loop.call_soon_threadsafe(self._stopped.set)
+        self._thread.join(timeout=20)
+        assert not self._thread.is_alive(), "the venue servers did not stop"
+
+
+@contextmanager
+def venue_servers(
+    *markets: Market,
+    config: Config | None = None,
+    rules: VenueRules | None = None,
+    seed: int = 1,
+    step_ms: int = 20,
+    speed: float = 1.0,
+) -> Iterator[RunningVenues]:
+    """Three venues over `markets` (BTC scripted at 60,000 when none is given), stopped at the end."""
+    given: tuple[Market, ...] = markets or (ScriptedMarket("BTC", 60_000.0),)
+    sockets = {venue: _listening() for venue in VENUES}
+    try:
+        venues = MarketVenues(config or configuration.parse({}), given, seed, rules, speed, step_ms)
+        servers = RunningVenues(venues, {market.symbol: market for market in given}, sockets)
+        servers.start()
+        try:
+            yield servers
+        finally:
+            servers.stop()
+    finally:
+        for listening in sockets.values():
+            listening.close()
+
+
+def _listening() -> socket.socket:
+    listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listening.bind(("127.0.0.1", 0))
+    listening.listen(64)
+    listening.setblocking(False)
+    return listening
