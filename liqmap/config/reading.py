@@ -11,6 +11,7 @@ from typing import Any, NoReturn, TypeVar
 import msgspec
 
 from liqmap.config.records import Config, SymbolConfig, with_shipped
+from liqmap.config.simulation import with_preset
 
 
 class ConfigError(Exception):
@@ -43,6 +44,8 @@ def parse(raw: dict[str, Any], name: str = "configuration") -> Config:
         raw["symbols"] = {symbol: with_shipped(symbol, table) for symbol, table in raw["symbols"].items()}
         for symbol, table in raw["symbols"].items():
             _convert(table, SymbolConfig, name, f"symbols.{symbol}")
+    if "sim" in raw:
+        raw["sim"] = with_preset(raw["sim"])
     config = _convert(raw, Config, name, "")
     _cross_check(config, name)
     return config

@@ -5,6 +5,8 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta, Struct, field
 
+from liqmap.config.simulation import SimConfig, sim_config
+
 Positive = Annotated[float, Meta(gt=0)]
 Share = Annotated[float, Meta(ge=0, le=1)]
 Port = Annotated[int, Meta(ge=1, le=65535)]
@@ -174,6 +176,7 @@ class Config(_Section, frozen=True):
     )
     model: ModelConfig = field(default_factory=ModelConfig)
     history: HistoryConfig = field(default_factory=HistoryConfig)
+    sim: SimConfig = field(default_factory=sim_config)
 
     @property
     def enabled_symbols(self) -> tuple[str, ...]:

@@ -1,0 +1,96 @@
+"""The population that stands at time 0: people who came along a synthetic past and are still there.
+
+A path of the price law is drawn backwards from the start (no order flow in it), people are drawn as they would be
+met at time 0, put on the path at the age they have, and those whom the path has liquidated, stopped or paid out are
+dropped: what remains has the holes and heaps a real population has. No tick is simulated, so it takes well under a
+second. Left out, and gone within the first hours: added margin and partial liquidations of the past.
+"""
+
+import numpy as np
+
+from liqmap.config.simulation import SimSymbolConfig
+from liqmap.domain.enums import PositionSide, Venue
+from liqmap.sim.brackets import Floats
+from liqmap.sim.people import Mood, People, liquidation_prices
+from liqmap.sim.positions import Positions, Rows
+from liqmap.sim.price import PriceProcess
+
+_STEP_MS = 120_000
+_HORIZON_DAYS = 12
+_BATCH = 8192
+_VENUES = {"binance": Venue.BINANCE, "bybit": Venue.BYBIT, "okx": Venue.OKX}
+
+
+def level_lots(symbol: SimSymbolConfig) -> dict[Venue, int]:
+    """Open interest at time 0 by venue, whole lots of one side."""
+    return {_VENUES[name]: round(base / symbol.lot_base) for name, base in symbol.open_interest_base.items()}
+
+
+def past_path(price: PriceProcess, start_price: float) -> tuple[Floats, Floats]:
+    """Marks of the past, oldest first and ending at `start_price`, and the trend at each. Leaves `price` there."""
+    steps = _HORIZON_DAYS * 86_400_000 // _STEP_MS
+    path, trend = np.empty(steps), np.empty(steps)
+    for i in range(steps):
+        path[i] = price.step(_STEP_MS, 0.0).mark
+        trend[i] = price.trend
+    price.move_to(start_price)
+    return path * (start_price / path[-1]), trend
+
+
+def populate(
+    positions: Positions,
+    people: People,
+    price: PriceProcess,
+    symbol: SimSymbolConfig,
+    people_share: float,
+    start_ms: int,
+    generator: np.random.Generator,
+) -> None:
+    """Fill `positions` with survivors up to `people_share` of each venue's open interest, on each side exactly."""
+    path, trend = past_path(price, symbol.start_price)
+    lowest = np.minimum.accumulate(path[::-1])[::-1]
+    highest = np.maximum.accumulate(path[::-1])[::-1]
+    level = level_lots(symbol)
+    wanted = {(v, side): int(lots * people_share) for v, lots in level.items() for side in PositionSide}
+    chance = np.array([level[v] for v in level], dtype=np.float64)
+    numbers = np.array(list(level), dtype=np.uint8)
+    while any(wanted.values()):
+        rows = people.standing(_BATCH, start_ms)
+        rows["venue"] = generator.choice(numbers, _BATCH, p=chance / chance.sum())
+        step = np.clip(len(path) - 1 - (start_ms - rows["opened_ms"]) // _STEP_MS, 0, len(path) - 1)
+        rows["entry"] = path[step] * np.exp(3e-4 * generator.standard_normal(_BATCH))
+        people.decide(rows, Mood(trend[step], 0.0))
+        rows = _still_wanted(rows[_survived(rows, lowest[step], highest[step])], wanted)
+        rows["liquidation"] = liquidation_prices(rows, symbol.lot_base)  # the last of a side was cut to size
+        positions.add(rows)
+
+
+def _survived(rows: Rows, low: Floats, high: Floats) -> np.ndarray:
+    """Which rows no barrier has closed between their opening and now (NaN barriers compare false)."""
+    long = rows["sign"] > 0
+    worst, best = np.where(long, low, high), np.where(long, high, low)
+    sign = rows["sign"]
+    dead = (sign * worst <= sign * rows["liquidation"]) & np.isfinite(rows["liquidation"])
+    dead |= sign * worst <= sign * rows["stop"]
+    dead |= sign * best >= sign * rows["target"]
+    return np.asarray(~dead)
+
+
+def _still_wanted(rows: Rows, wanted: dict[tuple[Venue, PositionSide], int]) -> Rows:
+    """The rows up to the lots still wanted of each venue and side; the last of a side is cut to fit exactly."""
+    keep = np.zeros(len(rows), bool)
+    for (venue, side), lots in wanted.items():
+        mine = np.flatnonzero((rows["venue"] == venue) & (rows["side"] == side))
+        sums = np.cumsum(rows["qty_lots"][mine])
+        fits = mine[sums <= lots]
+        keep[fits] = True
+        left = lots - int(sums[len(fits) - 1]) if len(fits) else lots
+        if len(fits) < len(mine) and left:
+            last = mine[len(fits)]
+            share = left / rows["qty_lots"][last]
+            rows["qty_lots"][last] = left
+            rows["margin_usd"][last] *= share
+            rows["opening_margin_usd"][last] *= share
+            keep[last], left = True, 0
+        wanted[venue, side] = left
+    return rows[keep]
