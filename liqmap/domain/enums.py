@@ -58,6 +58,14 @@ class Topic(IntEnum):
     INSTRUMENTS = 8
 
 
+class Ratio(IntEnum):
+    """Whose share of longs a RATIO event tells: all accounts, the top accounts, or the top accounts' positions."""
+
+    ACCOUNTS = 1
+    TOP_ACCOUNTS = 2
+    TOP_POSITIONS = 3
+
+
 class GapReason(IntEnum):
     """Why a feed was absent."""
 

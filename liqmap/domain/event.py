@@ -14,7 +14,7 @@ absence is never zero):
 | FUNDING              | NaN           | rate per interval    | NaN         | 0            | next funding, ms |
 | MID_PRICE            | mid price     | NaN                  | NaN         | 0            | -1               |
 | GAP                  | NaN           | NaN                  | NaN         | GapReason    | to_ms, -1 = open |
-| RATIO                | NaN           | long share 0..1      | NaN         | which ratio  | -1               |
+| RATIO                | NaN           | long share 0..1      | NaN         | Ratio        | -1               |
 
 `venue_ms` is the venue's own time of the fact (for GAP: from_ms); `receive_ns` is ingest's, and is engine time.
 `covers_ms`: the span an open-interest reading speaks for when it is longer than an instant (an hourly close), else -1.

@@ -3,8 +3,8 @@
 A table refuses duplicates and never guesses: what is not in it does not exist for the daemon.
 """
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 
 from liqmap.domain.enums import Venue
 from liqmap.domain.event import NO_INSTRUMENT
@@ -57,3 +57,57 @@ class InstrumentTable:
 
     def __len__(self) -> int:
         return len(self._by_key)
+
+    def of(self, venue: Venue) -> "Contracts":
+        """Look-up within one venue, for its parser."""
+        return Contracts(self, venue)
+
+
+class Contracts(dict[str, Instrument | None]):
+    """`contracts[name]`: the venue's instrument of exactly that name, or None; quick for names seen before.
+
+    Names that are not in the table are not remembered, so hostile frames cannot make it grow.
+    """
+
+    def __init__(self, table: InstrumentTable, venue: Venue) -> None:
+        super().__init__()
+        self._table = table
+        self._venue = venue
+
+    def __missing__(self, name: str) -> Instrument | None:
+        """Ask the table."""
+        found = self._table.find(self._venue, name)
+        if found is not None:
+            self[name] = found
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class Unlisted:
+    """A configured contract whose size nobody told us: it is refused, and named in /health."""
+
+    venue: Venue
+    name: str
+    symbol: str
+
+
+def configured_table(
+    wanted: Mapping[str, Mapping[Venue, str]], listed: Iterable[Instrument]
+) -> tuple[InstrumentTable, tuple[Unlisted, ...]]:
+    """The table of the configured symbols, and what had to be refused.
+
+    `wanted`: symbol → venue → the venue's name of its one contract. `listed`: what the venues (or the shipped lists)
+    say a contract holds; a contract that is not listed is refused, never taken as one coin. Numbers count up in the
+    order of `wanted`, refused ones included, so that a list that arrives later changes no number.
+    """
+    sizes = {(instrument.venue, instrument.name): instrument for instrument in listed}
+    found: list[Instrument] = []
+    refused: list[Unlisted] = []
+    order = [(symbol, venue, name) for symbol, names in wanted.items() for venue, name in names.items()]
+    for number, (symbol, venue, name) in enumerate(order):
+        instrument = sizes.get((venue, name))
+        if instrument is None:
+            refused.append(Unlisted(venue, name, symbol))
+        else:
+            found.append(replace(instrument, symbol=symbol, number=number))
+    return InstrumentTable(found), tuple(refused)

@@ -10,14 +10,14 @@ It raises `Malformed` when the frame is not what the venue's documentation promi
 frame. A fact about an instrument outside the table is `Ignored`, never guessed.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Protocol
+from typing import Any, Protocol
 
 from liqmap.domain.enums import Topic, Venue
 from liqmap.domain.event import Event
-from liqmap.domain.instrument import InstrumentTable
+from liqmap.domain.instrument import Instrument, InstrumentTable
 
 
 class Malformed(Exception):
@@ -31,7 +31,10 @@ class Malformed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Ignored:
-    """A well-formed frame, or a row of one, that says nothing we use."""
+    """A well-formed frame, or a row of one, that says nothing we use.
+
+    `why` is one of a small closed set of words, so that it can name a counter; `instrument` says which contract.
+    """
 
     why: str
     instrument: str = ""
@@ -57,7 +60,11 @@ class Control:
 
 @dataclass(frozen=True, slots=True)
 class BookUpdate:
-    """A snapshot or a delta of one order book, levels as (price, qty_base), quantity 0 removes."""
+    """A snapshot or a delta of one order book, levels as (price, qty_base), quantity 0 removes.
+
+    `instrument` is "" for a REST snapshot whose body does not name one. `sequence` is -1 and `previous_sequence`
+    None where the venue does not say (Bybit counts up by one within a topic; see docs/exchanges.md).
+    """
 
     venue: Venue
     instrument: str
@@ -90,6 +97,7 @@ class LinkPlan:
 
     `ping`: text to send when `ping_every_s` passed (None: the venue pings, or protocol pings do).
     `subscribe`: the texts to send after connecting; empty when the URL itself names the streams.
+    `rotate_after_s`: the venue cuts connections of about this age; open the next one before (None: it does not).
     """
 
     venue: Venue
@@ -99,11 +107,15 @@ class LinkPlan:
     subscribe: tuple[str, ...] = ()
     ping: str | None = None
     ping_every_s: float = 20.0
+    rotate_after_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class PollPlan:
-    """One REST request to repeat. `weight` in the venue's own units, charged to one budget per venue and IP."""
+    """One REST request to repeat. `weight` in the venue's own units, charged to the budget named `budget`.
+
+    `name` is `<request>` or `<request>.<instrument>`: it says how to read the answer and whose answer it must be.
+    """
 
     venue: Venue
     name: str
@@ -112,22 +124,87 @@ class PollPlan:
     symbols: tuple[str, ...]
     every_s: float
     weight: int = 1
+    budget: str = "rest"
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """What a venue allows one IP: `limit` units of weight (or requests) in any `per_s` seconds."""
+
+    name: str
+    limit: int
+    per_s: float
+
+
+class RefusalKind(Enum):
+    """Why a venue did not answer a request or a handshake; decides what the caller does next."""
+
+    RATE_LIMITED = "rate_limited"
+    BANNED = "banned"
+    REGION = "region"
+    OVERLOAD = "overload"
+    SHAPE = "shape"
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A refused request. `retry_after_s`: None when the venue does not say and the caller's own backoff applies."""
+
+    kind: RefusalKind
+    retry_after_s: float | None
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """A venue's own list of contracts: those we can count in base coin, and why each other one is refused.
+
+    `cursor`: what to ask for next when the list comes in pages, else "".
+    """
+
+    instruments: tuple[Instrument, ...]
+    refused: Mapping[str, str]
+    cursor: str = ""
 
 
 class Session(Protocol):
     """Parses the frames of one connection."""
 
     def parse(self, raw: bytes, receive_ns: int) -> Sequence[Fact]:
-        """What the frame said. Raises Malformed."""
+        """What the frame said. Raises Malformed, and nothing else, whatever the bytes are."""
+
+    def use(self, instruments: InstrumentTable) -> None:
+        """From now on look contracts up in this table (a symbol was added or taken away)."""
 
 
-class Adapter(Protocol):
-    """What ingest, the parser command and the tests know of a venue."""
+@dataclass(frozen=True, slots=True)
+class Adapter:
+    """What ingest, the parser command and the tests know of a venue: a table of pure functions.
+
+    `session(instruments)`: a parser with the memory of one connection.
+    `parse_reply(poll, body, receive_ns, instruments)`: what a REST reply with status 200 said; raises Malformed (also
+    for the venue's error envelopes). The answer to a poll of Topic.INSTRUMENTS holds no facts: read it with
+    `parse_listing(body)`, which raises Malformed, too.
+    `link_plans(config, instruments)`, `poll_plans(…)`, `ratio_plans(…)`: the websockets to hold and the REST requests
+    to repeat for the configured instruments of the table; `config` is the venue's section of the configuration.
+    `subscribe_texts(streams)`, `unsubscribe_texts(streams)`: what to send on an open connection when symbols change.
+    `classify_refusal(status, content_type, headers, body)`: why an HTTP answer (also of a refused handshake) is none;
+    None when it is one.
+    `refused_name(name)`: why a contract of that name cannot be counted in base coin; None: the name is fine.
+    `request_of(url, body)`: the PollPlan.name that a recorded reply answers, by its URL ("": by its shape), or None.
+    `budgets`: the request budgets of one IP; PollPlan.budget names one of them.
+    """
 
     venue: Venue
-
-    def session(self, instruments: InstrumentTable) -> Session:
-        """A parser with the memory of one connection."""
-
-    def parse_reply(self, poll: PollPlan, body: bytes, receive_ns: int, instruments: InstrumentTable) -> Sequence[Fact]:
-        """What a REST reply with status 200 said. Raises Malformed (also for the venue's error envelopes)."""
+    budgets: tuple[Budget, ...]
+    session: Callable[[InstrumentTable], Session]
+    parse_reply: Callable[[PollPlan, bytes, int, InstrumentTable], Sequence[Fact]]
+    parse_listing: Callable[[bytes], Listing]
+    link_plans: Callable[[Any, InstrumentTable], tuple[LinkPlan, ...]]
+    poll_plans: Callable[[Any, InstrumentTable], tuple[PollPlan, ...]]
+    ratio_plans: Callable[[Any, InstrumentTable], tuple[PollPlan, ...]]
+    subscribe_texts: Callable[[Sequence[Stream]], tuple[str, ...]]
+    unsubscribe_texts: Callable[[Sequence[Stream]], tuple[str, ...]]
+    classify_refusal: Callable[[int, str, Mapping[str, str], bytes], Refusal | None]
+    refused_name: Callable[[str], str | None]
+    request_of: Callable[[str, bytes], str | None]

@@ -1,0 +1,291 @@
+"""Bybit V5 linear: what its frames and REST replies say (docs/exchanges.md).
+
+Side of a liquidation: `S` is the side of the POSITION, so Buy means that a LONG was liquidated; Binance and OKX say
+the side of the order. `openInterest` counts long and short, twice the one-sided value of the other venues.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from math import isnan
+from typing import Any, Final, Generic, Literal, TypeVar
+
+from msgspec import Struct
+
+from liqmap.domain.enums import Venue
+from liqmap.domain.event import MISSING, NAN
+from liqmap.domain.instrument import Instrument, InstrumentTable
+from liqmap.exchanges.adapter import (
+    BookUpdate,
+    Control,
+    ControlKind,
+    Fact,
+    Ignored,
+    Malformed,
+)
+from liqmap.exchanges.facts import (
+    BUY,
+    LONG,
+    SELL,
+    SHORT,
+    funding,
+    liquidation,
+    mark_price,
+    open_interest,
+    trade,
+)
+from liqmap.exchanges.listings import refused_bybit_name
+from liqmap.exchanges.wire import (
+    DECODING_FAULTS,
+    Identity,
+    Levels,
+    MaybeLevel,
+    MaybeMilliseconds,
+    MaybePrice,
+    MaybeRate,
+    Milliseconds,
+    Price,
+    Quantity,
+    check_utf8,
+    decode_any,
+    decoder,
+    refuse,
+    said,
+    said_ms,
+    said_price,
+)
+
+_TAKER: Final[Mapping[str, int]] = {"Buy": BUY, "Sell": SELL}
+_LIQUIDATED: Final[Mapping[str, int]] = {"Buy": LONG, "Sell": SHORT}
+
+UNCHANGED_REPEAT_MS: Final = 20_000
+"""A ticker delta without open interest says that it is unchanged: after this long that is worth a reading."""
+
+
+class TradeRow(Struct, gc=False):
+    """`publicTrade`: one fill; BT is a block trade, agreed off the tape."""
+
+    T: Milliseconds
+    s: str
+    S: Literal["Buy", "Sell"]
+    v: Quantity
+    p: Price
+    BT: bool = False
+
+
+class LiquidationRow(Struct, gc=False):
+    """`allLiquidation`: `v` executed size, `p` the bankruptcy price of the position."""
+
+    T: Milliseconds
+    s: str
+    S: Literal["Buy", "Sell"]
+    v: Quantity
+    p: Price
+
+
+class Ticker(Struct, gc=False):
+    """`tickers`: in a delta an absent key means unchanged."""
+
+    symbol: str
+    markPrice: MaybePrice = None  # noqa: N815
+    indexPrice: MaybePrice = None  # noqa: N815
+    openInterest: MaybeLevel = None  # noqa: N815
+    singleOpenInterest: MaybeLevel = None  # noqa: N815
+    fundingRate: MaybeRate = None  # noqa: N815
+    nextFundingTime: MaybeMilliseconds = None  # noqa: N815
+
+
+class Book(Struct, gc=False):
+    """`orderbook`: absolute quantities; `u` counts up by one, 1 after a restart of the venue."""
+
+    s: str
+    b: Levels
+    a: Levels
+    u: Identity
+    ts: MaybeMilliseconds = None
+    cts: MaybeMilliseconds = None
+
+
+Row = TypeVar("Row")
+
+
+class Frame(Struct, Generic[Row], gc=False):
+    """A frame of a topic. `cts` is the matching engine's time, `ts` the time of publication."""
+
+    topic: str
+    data: Row
+    ts: Milliseconds
+    type: str = ""
+    cts: MaybeMilliseconds = None
+
+
+class Known:
+    """What the ticker of one contract said so far on this connection."""
+
+    __slots__ = ("index", "next_ms", "one_sided", "rate", "told_ms")
+
+    def __init__(self) -> None:
+        self.index = NAN
+        self.rate = NAN
+        self.next_ms = MISSING
+        self.one_sided = NAN
+        self.told_ms = 0
+
+
+def unused_row(name: str) -> Ignored:
+    return Ignored(refused_bybit_name(name) or "unknown instrument", name)
+
+
+class BybitSession:
+    """Frames of one connection; remembers what the tickers said, because deltas leave out what did not change."""
+
+    def __init__(self, instruments: InstrumentTable) -> None:
+        self._contracts = instruments.of(Venue.BYBIT)
+        self._known: dict[str, Known] = {}
+
+    def use(self, instruments: InstrumentTable) -> None:
+        """Look contracts up in this table from now on; what the tickers said stays true."""
+        self._contracts = instruments.of(Venue.BYBIT)
+
+    def parse(self, raw: bytes, receive_ns: int) -> Sequence[Fact]:
+        """What the frame said. Raises Malformed."""
+        if not raw.isascii():
+            check_utf8(raw)
+        start = raw.find(b'"topic":"') + 9
+        topic = _TOPICS.get(raw[start : raw.find(b".", start)]) if start > 8 else None
+        if topic is None:
+            return self._unusual(raw, receive_ns)
+        prefix, decode, handle = topic
+        try:
+            frame = decode(raw)
+        except DECODING_FAULTS as error:
+            refuse(error)
+        if not frame.topic.startswith(prefix):  # the text of some other field looked like a topic
+            return self._unusual(raw, receive_ns)
+        return handle(self, frame, receive_ns)
+
+    def _unusual(self, raw: bytes, receive_ns: int) -> Sequence[Fact]:
+        """Control frames, topics that are not used, and frames spelled in another way than the venue's."""
+        message = decode_any(raw)
+        if not isinstance(message, dict):
+            raise Malformed("neither a topic nor an answer")
+        name = message.get("topic")
+        if not isinstance(name, str):
+            return (_control(message),)
+        topic = _TOPICS.get(name.partition(".")[0].encode())
+        if topic is None:
+            return (Ignored("unknown topic"),)
+        _, decode, handle = topic
+        try:
+            frame = decode(raw)
+        except DECODING_FAULTS as error:
+            refuse(error)
+        return handle(self, frame, receive_ns)
+
+    def _trades(self, frame: Frame[tuple[TradeRow, ...]], receive_ns: int) -> Sequence[Fact]:
+        facts: list[Fact] = []
+        for index, row in enumerate(frame.data):
+            contract = self._contracts[row.s]
+            if contract is None:
+                facts.append(unused_row(row.s))
+            elif row.BT:
+                facts.append(Ignored("block trade", row.s))
+            else:
+                side, field = _TAKER[row.S], f"data.{index}.v"
+                facts.append(trade(contract, receive_ns, row.T, row.p, row.v, side, MISSING, field))
+        return facts or (Ignored("no rows"),)
+
+    def _liquidations(self, frame: Frame[tuple[LiquidationRow, ...]], receive_ns: int) -> Sequence[Fact]:
+        facts: list[Fact] = []
+        for index, row in enumerate(frame.data):
+            contract = self._contracts[row.s]
+            if contract is None:
+                facts.append(unused_row(row.s))
+                continue
+            side, field = _LIQUIDATED[row.S], f"data.{index}.v"
+            facts.append(liquidation(contract, receive_ns, row.T, row.p, NAN, row.v, side, field))
+        return facts or (Ignored("no rows"),)
+
+    def _book(self, frame: Frame[Book], _receive_ns: int) -> Sequence[Fact]:
+        book = frame.data
+        contract = self._contracts[book.s]
+        if contract is None:
+            return (unused_row(book.s),)
+        snapshot = frame.type == "snapshot" or book.u == 1
+        matched_ms = said_ms(frame.cts)
+        venue_ms = frame.ts if matched_ms == MISSING else matched_ms
+        return (BookUpdate(Venue.BYBIT, book.s, contract.symbol, venue_ms, snapshot, book.b, book.a, book.u, None),)
+
+    def _ticker(self, frame: Frame[Ticker], receive_ns: int) -> Sequence[Fact]:
+        ticker = frame.data
+        contract = self._contracts[ticker.symbol]
+        if contract is None:
+            return (unused_row(ticker.symbol),)
+        known = self._known.get(ticker.symbol)
+        if known is None or frame.type == "snapshot":
+            known = self._known[ticker.symbol] = Known()
+        return merged(known, ticker, contract, frame.ts, receive_ns) or (Ignored("nothing new"),)
+
+
+def merged(known: Known, ticker: Ticker, contract: Instrument, venue_ms: int, receive_ns: int) -> list[Fact]:
+    """Take the ticker into what is known, and tell what it said."""
+    facts: list[Fact] = []
+    index, mark = said_price(ticker.indexPrice), said_price(ticker.markPrice)
+    if not isnan(index):
+        known.index = index
+    if not isnan(mark):
+        facts.append(mark_price(contract, receive_ns, venue_ms, mark, known.index))
+    one_sided = _one_sided(ticker)
+    if not isnan(one_sided):
+        known.one_sided, known.told_ms = one_sided, 0
+    if not isnan(known.one_sided) and venue_ms - known.told_ms >= UNCHANGED_REPEAT_MS:
+        known.told_ms = venue_ms
+        facts.append(open_interest(contract, receive_ns, venue_ms, known.one_sided * contract.contract_base))
+    rate, next_ms = said(ticker.fundingRate), said_ms(ticker.nextFundingTime)
+    if next_ms != MISSING:
+        known.next_ms = next_ms
+    if not isnan(rate):
+        known.rate = rate
+    if not isnan(known.rate) and not (isnan(rate) and next_ms == MISSING):
+        facts.append(funding(contract, receive_ns, venue_ms, known.rate, known.next_ms))
+    return facts
+
+
+def _one_sided(ticker: Ticker) -> float:
+    """One side's open interest, NaN when this ticker says none: the venue's own one-sided field, else half."""
+    single = said_price(ticker.singleOpenInterest)
+    return said_price(ticker.openInterest) / 2 if isnan(single) else single
+
+
+def _not_used(_session: BybitSession, frame: Frame[Any], _receive_ns: int) -> Sequence[Fact]:
+    return (Ignored(f"{frame.topic.partition('.')[0]} not used"),)
+
+
+_Handler = Callable[[BybitSession, Any, int], Sequence[Fact]]
+
+
+def _topic(name: str, data: Any, handler: _Handler) -> tuple[bytes, tuple[str, Callable[[bytes], Any], _Handler]]:
+    return name.encode(), (f"{name}.", decoder(Frame[data]), handler)
+
+
+_TOPICS: Final = dict(
+    [
+        _topic("publicTrade", tuple[TradeRow, ...], BybitSession._trades),
+        _topic("allLiquidation", tuple[LiquidationRow, ...], BybitSession._liquidations),
+        _topic("tickers", Ticker, BybitSession._ticker),
+        _topic("orderbook", Book, BybitSession._book),
+        _topic("kline", Any, _not_used),
+    ]
+)
+
+
+def _control(message: dict[str, Any]) -> Control:
+    """An answer to a request of ours. A pong of the linear stream still calls itself a ping."""
+    op, text = str(message.get("op", "")), str(message.get("ret_msg", ""))[:500]
+    if op == "pong" or text == "pong" or (op == "ping" and message.get("success", True)):
+        return Control(ControlKind.PONG)
+    if message.get("success") is False:
+        return Control(ControlKind.ERROR, text)
+    if op == "subscribe":
+        return Control(ControlKind.SUBSCRIBED, text)
+    if op or "success" in message:
+        return Control(ControlKind.NOTICE, op or text)
+    raise Malformed("neither a topic nor an answer", "topic")

@@ -1,0 +1,379 @@
+"""OKX V5 swaps: what its frames and REST replies say (docs/exchanges.md).
+
+Side of a liquidation: `side` is the closing order's, so sell closes a LONG; `posSide` must agree. Sizes are contracts:
+base = sz × ctVal × ctMult, which the instrument table knows; a contract that is not in it is refused.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from math import isnan
+from typing import Annotated, Any, Final, Generic, Literal, TypeVar
+
+from msgspec import Meta, Struct
+
+from liqmap.domain.enums import Venue
+from liqmap.domain.event import MISSING, NAN
+from liqmap.domain.instrument import Contracts, InstrumentTable
+from liqmap.exchanges.adapter import (
+    BookUpdate,
+    Control,
+    ControlKind,
+    Fact,
+    Ignored,
+    Malformed,
+)
+from liqmap.exchanges.facts import (
+    BUY,
+    LONG,
+    SELL,
+    SHORT,
+    funding,
+    liquidation,
+    mark_price,
+    open_interest,
+    trade,
+)
+from liqmap.exchanges.listings import refused_okx_name
+from liqmap.exchanges.wire import (
+    DECODING_FAULTS,
+    Identity,
+    Level,
+    MaybeLevel,
+    MaybeMilliseconds,
+    MaybeRate,
+    Milliseconds,
+    Price,
+    Quantity,
+    check_utf8,
+    decode_any,
+    decoder,
+    refuse,
+    said,
+    said_ms,
+    said_price,
+)
+
+_TAKER: Final[Mapping[str, int]] = {"buy": BUY, "sell": SELL}
+_LIQUIDATED: Final[Mapping[tuple[str, str], int]] = {
+    ("sell", "long"): LONG,
+    ("sell", "net"): LONG,
+    ("sell", ""): LONG,
+    ("buy", "short"): SHORT,
+    ("buy", "net"): SHORT,
+    ("buy", ""): SHORT,
+}
+
+SIZE_TOLERANCE: Final = 0.01
+"""How far `oi` times the contract size may be from `oiCcy`, as a share, before the contract size is in doubt."""
+
+
+class TradeRow(Struct, gc=False):
+    """`trades`: one taker order at one price."""
+
+    instId: str  # noqa: N815
+    tradeId: Identity  # noqa: N815
+    px: Price
+    sz: Quantity
+    side: Literal["buy", "sell"]
+    ts: Milliseconds
+
+
+class LiquidationDetail(Struct, gc=False):
+    """One liquidation: `bkPx` the price at which the position was taken over, `sz` contracts."""
+
+    side: Literal["buy", "sell"]
+    bkPx: Price  # noqa: N815
+    sz: Quantity
+    ts: Milliseconds
+    posSide: Literal["long", "short", "net", ""] = ""  # noqa: N815
+
+
+class LiquidationRow(Struct, gc=False):
+    """`liquidation-orders`: the liquidations of one contract."""
+
+    instId: str  # noqa: N815
+    details: tuple[LiquidationDetail, ...]
+
+
+class MarkRow(Struct, gc=False):
+    """`mark-price`."""
+
+    instId: str  # noqa: N815
+    markPx: Price  # noqa: N815
+    ts: Milliseconds
+
+
+class IndexRow(Struct, gc=False):
+    """`index-tickers`; the index of BTC-USDT-SWAP is called BTC-USDT."""
+
+    instId: str  # noqa: N815
+    idxPx: Price  # noqa: N815
+
+
+class InterestRow(Struct, gc=False):
+    """`open-interest`: `oi` contracts, `oiCcy` base coin, one side."""
+
+    instId: str  # noqa: N815
+    ts: Milliseconds
+    oi: MaybeLevel = None
+    oiCcy: MaybeLevel = None  # noqa: N815
+
+
+class FundingRow(Struct, gc=False):
+    """`funding-rate`: the rate that is settled at `fundingTime`."""
+
+    instId: str  # noqa: N815
+    fundingRate: MaybeRate = None  # noqa: N815
+    fundingTime: MaybeMilliseconds = None  # noqa: N815
+    ts: MaybeMilliseconds = None
+
+
+class BookLevel(Struct, array_like=True, gc=False):
+    """`[price, contracts, "0", orders]`."""
+
+    price: Price
+    contracts: Level
+
+
+class BookRow(Struct, gc=False):
+    """`books`: absolute sizes; `prevSeqId` must equal the `seqId` before. `seqId` may go back after maintenance."""
+
+    bids: tuple[BookLevel, ...]
+    asks: tuple[BookLevel, ...]
+    ts: Milliseconds
+    seqId: Annotated[int, Meta(ge=-1, le=2**63 - 1)] = MISSING  # noqa: N815
+    prevSeqId: Annotated[int, Meta(ge=-1, le=2**63 - 1)] = MISSING  # noqa: N815
+
+
+class Arg(Struct, gc=False):
+    """Which subscription a frame belongs to."""
+
+    channel: str
+    instId: str = ""  # noqa: N815
+
+
+Row = TypeVar("Row")
+
+
+class Frame(Struct, Generic[Row], gc=False):
+    """A frame of a channel."""
+
+    arg: Arg
+    data: tuple[Row, ...]
+    action: str = ""
+
+
+def unused_row(name: str) -> Ignored:
+    return Ignored(refused_okx_name(name) or "unknown instrument", name)
+
+
+class OkxSession:
+    """Frames of one connection; remembers the index prices, which come in a channel of their own."""
+
+    def __init__(self, instruments: InstrumentTable) -> None:
+        self._contracts = instruments.of(Venue.OKX)
+        self._index: dict[str, float] = {}
+
+    def use(self, instruments: InstrumentTable) -> None:
+        """Look contracts up in this table from now on."""
+        self._contracts = instruments.of(Venue.OKX)
+
+    def parse(self, raw: bytes, receive_ns: int) -> Sequence[Fact]:
+        """What the frame said. Raises Malformed."""
+        if raw == b"pong":  # the one frame that is not JSON
+            return (Control(ControlKind.PONG),)
+        if not raw.isascii():
+            check_utf8(raw)
+        start = raw.find(b'"channel":"') + 11
+        channel = _CHANNELS.get(raw[start : raw.find(b'"', start)]) if start > 10 else None
+        if channel is None or raw.startswith(b'{"event":'):
+            return self._unusual(raw, receive_ns)
+        name, decode, handle = channel
+        try:
+            frame = decode(raw)
+        except DECODING_FAULTS as error:
+            return self._unusual(raw, receive_ns, error)
+        if frame.arg.channel != name:  # the text of some other field looked like a channel
+            return self._unusual(raw, receive_ns)
+        return handle(self, frame, receive_ns)
+
+    def _unusual(self, raw: bytes, receive_ns: int, fault: Exception | None = None) -> Sequence[Fact]:
+        """Events about the connection, channels that are not used, frames spelled in another way than the venue's."""
+        message = decode_any(raw)
+        if not isinstance(message, dict):
+            raise Malformed("neither data nor an event")
+        if "event" in message:
+            return (_control(message),)
+        if fault is not None:
+            refuse(fault)
+        arg = message.get("arg")
+        name = arg.get("channel") if isinstance(arg, dict) else None
+        if not isinstance(name, str):
+            raise Malformed("neither data nor an event", "arg.channel")
+        channel = _CHANNELS.get(name.encode())
+        if channel is None:
+            return (Ignored("unknown channel"),)
+        _, decode, handle = channel
+        try:
+            frame = decode(raw)
+        except DECODING_FAULTS as error:
+            refuse(error)
+        return handle(self, frame, receive_ns)
+
+    def _trades(self, frame: Frame[TradeRow], receive_ns: int) -> Sequence[Fact]:
+        facts: list[Fact] = []
+        for index, row in enumerate(frame.data):
+            contract = self._contracts[row.instId]
+            if contract is None:
+                facts.append(unused_row(row.instId))
+                continue
+            side, field = _TAKER[row.side], f"data.{index}.sz"
+            facts.append(trade(contract, receive_ns, row.ts, row.px, row.sz, side, row.tradeId, field))
+        return facts or (Ignored("no rows"),)
+
+    def _liquidations(self, frame: Frame[LiquidationRow], receive_ns: int) -> Sequence[Fact]:
+        return liquidations(frame.data, receive_ns, self._contracts) or (Ignored("no rows"),)
+
+    def _marks(self, frame: Frame[MarkRow], receive_ns: int) -> Sequence[Fact]:
+        return marks(frame.data, receive_ns, self._contracts, self._index) or (Ignored("no rows"),)
+
+    def _indices(self, frame: Frame[IndexRow], _receive_ns: int) -> Sequence[Fact]:
+        for row in frame.data:
+            if self._contracts[f"{row.instId}-SWAP"] is not None:
+                self._index[row.instId] = row.idxPx
+        return (Ignored("index price, told with the mark price"),)
+
+    def _interests(self, frame: Frame[InterestRow], receive_ns: int) -> Sequence[Fact]:
+        return interests(frame.data, receive_ns, self._contracts) or (Ignored("no rows"),)
+
+    def _fundings(self, frame: Frame[FundingRow], receive_ns: int) -> Sequence[Fact]:
+        return fundings(frame.data, receive_ns, self._contracts) or (Ignored("no rows"),)
+
+    def _books(self, frame: Frame[BookRow], _receive_ns: int) -> Sequence[Fact]:
+        if frame.action not in ("snapshot", "update"):
+            raise Malformed(f"neither snapshot nor update: {frame.action[:40]!r}", "action")
+        return books(frame.data, frame.arg.instId, frame.action == "snapshot", self._contracts)
+
+
+def liquidations(rows: Sequence[LiquidationRow], receive_ns: int, contracts: Contracts) -> list[Fact]:
+    facts: list[Fact] = []
+    for index, row in enumerate(rows):
+        contract = contracts[row.instId]
+        for place, detail in enumerate(row.details):
+            field = f"data.{index}.details.{place}"
+            side = _LIQUIDATED.get((detail.side, detail.posSide))
+            if side is None:
+                raise Malformed(f"a {detail.side} order cannot close a {detail.posSide} position", f"{field}.posSide")
+            if contract is None:
+                facts.append(unused_row(row.instId))
+                continue
+            facts.append(liquidation(contract, receive_ns, detail.ts, detail.bkPx, NAN, detail.sz, side, f"{field}.sz"))
+    return facts
+
+
+def marks(
+    rows: Sequence[MarkRow], receive_ns: int, contracts: Contracts, index_prices: Mapping[str, float]
+) -> list[Fact]:
+    facts: list[Fact] = []
+    for row in rows:
+        contract = contracts[row.instId]
+        if contract is None:
+            facts.append(unused_row(row.instId))
+            continue
+        index = index_prices.get(row.instId.removesuffix("-SWAP"), NAN)
+        facts.append(mark_price(contract, receive_ns, row.ts, row.markPx, index))
+    return facts
+
+
+def interests(rows: Sequence[InterestRow], receive_ns: int, contracts: Contracts) -> list[Fact]:
+    """The venue's own base figure; when it disagrees with the contract size, the size is reported as wrong."""
+    facts: list[Fact] = []
+    for index, row in enumerate(rows):
+        contract = contracts[row.instId]
+        if contract is None:
+            facts.append(unused_row(row.instId))
+            continue
+        counted, told = said_price(row.oi) * contract.contract_base, said_price(row.oiCcy)
+        base = counted if isnan(told) else told
+        if isnan(base):
+            raise Malformed("no open interest", f"data.{index}.oi")
+        facts.append(open_interest(contract, receive_ns, row.ts, base))
+        if abs(counted - base) > SIZE_TOLERANCE * base:
+            facts.append(Ignored("contract size disagrees with the venue's own base figure", row.instId))
+    return facts
+
+
+def fundings(rows: Sequence[FundingRow], receive_ns: int, contracts: Contracts) -> list[Fact]:
+    facts: list[Fact] = []
+    for row in rows:
+        contract, rate = contracts[row.instId], said(row.fundingRate)
+        if contract is None:
+            facts.append(unused_row(row.instId))
+        elif isnan(rate):
+            facts.append(Ignored("no funding rate", row.instId))
+        else:
+            facts.append(funding(contract, receive_ns, said_ms(row.ts), rate, said_ms(row.fundingTime)))
+    return facts
+
+
+def books(rows: Sequence[BookRow], name: str, snapshot: bool, contracts: Contracts) -> Sequence[Fact]:
+    contract = contracts[name]
+    if contract is None:
+        return (unused_row(name),)
+    size = contract.contract_base
+    return [
+        BookUpdate(
+            Venue.OKX,
+            name,
+            contract.symbol,
+            row.ts,
+            snapshot,
+            tuple((level.price, level.contracts * size) for level in row.bids),
+            tuple((level.price, level.contracts * size) for level in row.asks),
+            row.seqId,
+            None if row.prevSeqId == MISSING else row.prevSeqId,
+        )
+        for row in rows
+    ] or (Ignored("no rows"),)
+
+
+def _not_used(_session: OkxSession, frame: Frame[Any], _receive_ns: int) -> Sequence[Fact]:
+    return (Ignored(f"{frame.arg.channel} not used"),)
+
+
+_Handler = Callable[[OkxSession, Any, int], Sequence[Fact]]
+
+
+def _channel(name: str, row: Any, handler: _Handler) -> tuple[bytes, tuple[str, Callable[[bytes], Any], _Handler]]:
+    return name.encode(), (name, decoder(Frame[row]), handler)
+
+
+_CHANNELS: Final = dict(
+    [
+        _channel("trades", TradeRow, OkxSession._trades),
+        _channel("trades-all", TradeRow, OkxSession._trades),
+        _channel("liquidation-orders", LiquidationRow, OkxSession._liquidations),
+        _channel("mark-price", MarkRow, OkxSession._marks),
+        _channel("index-tickers", IndexRow, OkxSession._indices),
+        _channel("open-interest", InterestRow, OkxSession._interests),
+        _channel("funding-rate", FundingRow, OkxSession._fundings),
+        _channel("books", BookRow, OkxSession._books),
+        _channel("tickers", Any, _not_used),
+        _channel("books5", Any, _not_used),
+        _channel("bbo-tbt", Any, _not_used),
+    ]
+)
+
+
+def _control(message: dict[str, Any]) -> Control:
+    """Events about the connection; 64008 announces that the server goes away in about a minute."""
+    event, code = message["event"], str(message.get("code", ""))[:20]
+    text = str(message.get("msg", ""))[:500]
+    if event == "subscribe":
+        arg = message.get("arg")
+        name = str(arg.get("channel", "")) if isinstance(arg, dict) else ""
+        return Control(ControlKind.SUBSCRIBED, name[:100])
+    if event == "error":
+        return Control(ControlKind.ERROR, text, code)
+    if isinstance(event, str):
+        return Control(ControlKind.NOTICE, text or event[:100], code)
+    raise Malformed("expected `str`", "event")
