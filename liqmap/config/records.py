@@ -11,6 +11,9 @@ Positive = Annotated[float, Meta(gt=0)]
 Share = Annotated[float, Meta(ge=0, le=1)]
 Port = Annotated[int, Meta(ge=1, le=65535)]
 WsUrl = Annotated[str, Meta(pattern=r"^wss?://[^\s]+$")]
+MarketRoute = Annotated[str, Meta(pattern=r"^wss?://[^\s]+/market/?$")]
+PublicRoute = Annotated[str, Meta(pattern=r"^wss?://[^\s]+/public/?$")]
+"""Binance's unrouted addresses connect, acknowledge and stay silent: only the routes are accepted."""
 HttpUrl = Annotated[str, Meta(pattern=r"^https?://[^\s]+$")]
 
 
@@ -84,8 +87,8 @@ class VenueConfig(_Section, frozen=True):
 class BinanceConfig(VenueConfig, frozen=True):
     """USD-M futures. `market_ws` carries trades, marks and liquidations, `public_ws` books and raw trades."""
 
-    market_ws: WsUrl = "wss://fstream.binance.com/market"
-    public_ws: WsUrl = "wss://fstream.binance.com/public"
+    market_ws: MarketRoute = "wss://fstream.binance.com/market"
+    public_ws: PublicRoute = "wss://fstream.binance.com/public"
     rest: HttpUrl = "https://fapi.binance.com"
     trades: Literal["aggTrade", "trade"] = "aggTrade"
 
