@@ -21,6 +21,9 @@ NAMED_SHARE: Final = 0.05
 EVIDENCE_ROOM: Final = 0.25
 """Share of the places (rounded up) that is kept for evidence-only pools, when there are such."""
 
+LEAST_USD: Final = 0.5
+"""A bucket with less is shown as empty, so it is."""
+
 
 @dataclass(frozen=True, slots=True)
 class Pool:
@@ -84,9 +87,9 @@ def _memberships(prices: NDArray[np.float64], total: NDArray[np.float64], width:
         return []
     left = np.concatenate(([0.0], total[:-1]))
     right = np.concatenate((total[1:], [0.0]))
-    peaks = np.flatnonzero((total > 0) & (total >= left) & (total >= right))
+    peaks = np.flatnonzero((total >= LEAST_USD) & (total >= left) & (total >= right))
     peaks = peaks[np.argsort(-total[peaks], kind="stable")]
-    free = total > 0
+    free = total >= LEAST_USD
     pools: list[NDArray[np.intp]] = []
     for seed in peaks:
         if not free[seed]:

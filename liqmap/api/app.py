@@ -1,0 +1,61 @@
+"""The Flask application: every resource under its path and its alias, errors as envelopes, nothing else."""
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from flask import Flask, Response, request
+
+from liqmap.api import errors, health, heatmap, liquidations, open_interest, symbols
+from liqmap.api.memo import Memo
+from liqmap.api.resource import Resource, Serving, blueprint
+from liqmap.client import Client
+from liqmap.config import Config
+
+MODULES: Final[tuple[Callable[[Serving], tuple[Resource[Any], ...]], ...]] = (
+    health.resources,
+    symbols.resources,
+    heatmap.resources,
+    liquidations.resources,
+    open_interest.resources,
+)
+
+
+def create_app(config: Config, client: Client | None = None) -> Flask:
+    """The application over one instance. `client` None: of the instance that `config` names."""
+    app = Flask(__name__, static_folder=None)
+    app.config["MAX_CONTENT_LENGTH"] = 0
+    app.url_map.strict_slashes = True
+    app.url_map.redirect_defaults = False
+    errors.install(app)
+    serving = serving_of(config, client)
+    for resource in resources(serving):
+        app.register_blueprint(blueprint(resource))
+    if config.api.cors_origins:
+        app.after_request(_cors(frozenset(config.api.cors_origins)))
+    return app
+
+
+def serving_of(config: Config, client: Client | None = None) -> Serving:
+    """What the resources of one process share."""
+    return Serving(config, client or _client_of(config), Memo())
+
+
+def resources(serving: Serving) -> tuple[Resource[Any], ...]:
+    """Everything that can be asked for."""
+    return tuple(resource for module in MODULES for resource in module(serving))
+
+
+def _client_of(config: Config) -> Client:
+    return Client(config.daemon.instance, stale_after_ms=config.api.stale_after_ms, expected=config.enabled_symbols)
+
+
+def _cors(origins: frozenset[str]) -> Callable[[Response], Response]:
+    def allow(response: Response) -> Response:
+        origin = request.headers.get("Origin")
+        response.headers.add("Vary", "Origin")
+        if origin in origins or "*" in origins:
+            response.headers["Access-Control-Allow-Origin"] = origin or "*"
+            response.headers["Access-Control-Expose-Headers"] = "ETag"
+        return response
+
+    return allow

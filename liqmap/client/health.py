@@ -1,0 +1,101 @@
+"""From what the processes say of themselves to a verdict, and to sentences a tired person understands."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from liqmap.client.records import Gap, ProcessStatus, SymbolStatus, VenueStatus
+from liqmap.client.words import known, text
+from liqmap.shm.status import Beat
+
+OK: Final = "ok"
+DEGRADED: Final = "degraded"
+DOWN: Final = "down"
+
+NEVER_DIED: Final = -1000
+SUPERVISOR_SILENT_MS: Final = 10_000
+
+
+def process_statuses(board: Any | None, beats: Mapping[str, Beat], monotonic_ns: int) -> dict[str, ProcessStatus]:
+    """Every process: the supervisor's table when there is one, and the heartbeat rows."""
+    rows = {} if board is None else {text(row["name"]): row for row in board["rows"][: int(board["count"])]}
+    return {name: _process(rows.get(name), beats.get(name), monotonic_ns) for name in {**rows, **beats}}
+
+
+def _process(row: Any | None, beat: Beat | None, monotonic_ns: int) -> ProcessStatus:
+    age_s = beat.age_s(monotonic_ns) if beat is not None else None
+    died = row is not None and int(row["exit_code"]) != NEVER_DIED
+    pid = (beat.pid if beat is not None else 0) or (int(row["pid"]) if row is not None else 0)
+    return ProcessStatus(
+        state=text(row["state"]) if row is not None else "",
+        pid=pid or None,
+        heartbeat_age_ms=None if age_s is None else max(0, int(age_s * 1000)),
+        restarts=int(row["restarts"]) if row is not None else 0,
+        cpu_pct=known(row["cpu_pct"]) if row is not None else None,
+        rss_mb=known(row["rss_mb"]) if row is not None else None,
+        exit=int(row["exit_code"]) if row is not None and died else None,
+        reason=text(row["reason"]) if row is not None else "",
+        lag_events=beat.lag_events if beat is not None else None,
+        errors=beat.errors if beat is not None else None,
+    )
+
+
+def verdict(symbols: Mapping[str, SymbolStatus], feeds: Mapping[str, VenueStatus]) -> str:
+    """`ok`: every enabled symbol fresh and every enabled venue delivering; `down`: no symbol fresh."""
+    if not any(symbol.ready for symbol in symbols.values()):
+        return DOWN
+    venues = [venue for venue in feeds.values() if venue.enabled]
+    delivering = bool(venues) and all(venue.delivering for venue in venues)
+    return OK if delivering and all(symbol.ready for symbol in symbols.values()) else DEGRADED
+
+
+def problems(
+    symbols: Mapping[str, SymbolStatus],
+    feeds: Mapping[str, VenueStatus],
+    gaps: tuple[Gap, ...],
+    processes: Mapping[str, ProcessStatus],
+    supervisor_age_ms: int | None,
+) -> Iterator[str]:
+    """One sentence per thing that is wrong now, the gravest first."""
+    if supervisor_age_ms is None or supervisor_age_ms > SUPERVISOR_SILENT_MS:
+        yield "the supervisor does not answer: nothing will be restarted"
+    for name, process in processes.items():
+        if process.state and process.state.upper() not in ("RUNNING", "STOPPED"):
+            yield _process_in_words(name, process)
+    for name, symbol in symbols.items():
+        if not symbol.ready:
+            yield symbol_in_words(name, symbol, processes)
+    if not feeds:
+        yield "no venue has reported yet"
+    for name, venue in feeds.items():
+        if venue.enabled and not venue.delivering:
+            yield f"{name} does not deliver: {venue.reason or venue.state or 'no reason known'}"
+        if venue.refused_instruments:
+            yield f"{name}: {venue.refused_instruments} instruments of unknown size were refused"
+    for gap in gaps:
+        yield _gap_in_words(gap)
+
+
+def _process_in_words(name: str, process: ProcessStatus) -> str:
+    ended = "" if process.exit is None else f", it ended with {_exit_in_words(process.exit)}"
+    why = f": {process.reason}" if process.reason else ""
+    return f"process {name} is {process.state.lower()}{ended}{why}"
+
+
+def _exit_in_words(code: int) -> str:
+    return f"signal {-code}" if code < 0 else f"exit code {code}"
+
+
+def symbol_in_words(name: str, symbol: SymbolStatus, processes: Mapping[str, ProcessStatus]) -> str:
+    """Why a symbol has no fresh map."""
+    process = processes.get(name)
+    state = f" (its process is {process.state.lower()})" if process is not None and process.state else ""
+    if symbol.age_ms is None:
+        return f"{name} has not published a map yet{state}"
+    return f"{name} is stale: its newest map is {symbol.age_ms / 1000:.1f} s old{state}"
+
+
+def _gap_in_words(gap: Gap) -> str:
+    what = "nothing" if gap.topic == "all" else f"no {gap.topic.replace('_', ' ')}"
+    whom = f" for {gap.symbol}" if gap.symbol else ""
+    where = "any venue" if gap.venue == "all" else gap.venue
+    return f"{what} arrives from {where}{whom}: {gap.reason.replace('_', ' ')}"

@@ -1,0 +1,180 @@
+"""Live boards: the facts of a frame, and the slice of the map that is asked for."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from liqmap.client.faults import Incompatible
+from liqmap.client.records import Floats, Newest, Snapshot
+from liqmap.client.words import known, known_ms
+from liqmap.domain.enums import PriceSource
+from liqmap.domain.grid import Grid
+from liqmap.shm.board import BoardReader
+from liqmap.shm.layout import fingerprint, live_dtype
+from liqmap.shm.segment import Segment
+
+MAX_TIERS: Final = 64
+
+
+class Geometry(NamedTuple):
+    """Size of the arrays of a live board."""
+
+    tiers: int
+    buckets: int
+
+
+def geometry_of(item_size: int, print_: int) -> Geometry:
+    """The tiers and buckets of a live board, from what its segment says of its payload. Raises Incompatible.
+
+    The size leaves a few candidates; the fingerprint of the type decides.
+    """
+    for tiers in range(1, MAX_TIERS + 1):
+        facts = live_dtype(tiers, 0).itemsize
+        per_bucket = live_dtype(tiers, 1).itemsize - facts
+        buckets, rest = divmod(item_size - facts, per_bucket)
+        if buckets > 0 and not rest and fingerprint(live_dtype(tiers, buckets)) == print_:
+            return Geometry(tiers, buckets)
+    raise Incompatible("the live board is of another version of liqmap")
+
+
+class LiveReader(BoardReader):
+    """Reads a live board of any geometry."""
+
+    def __init__(self, segment: Segment) -> None:
+        self.geometry = geometry_of(segment.item_size, segment.fingerprint)
+        super().__init__(segment, live_dtype(*self.geometry))
+        self._facts = live_dtype(self.geometry.tiers, 0)
+
+    def facts(self) -> NDArray[Any]:
+        """A copy of everything but the dollars per cell."""
+        return self.read_with(self._copy_facts)
+
+    def window(self, choose: "Choose") -> "Window":
+        """Facts, and the cells that `choose` picks, from one frame."""
+
+        def copy(view: NDArray[Any]) -> Window:
+            facts = self._copy_facts(view)
+            first, last = choose(facts)
+            return Window(
+                facts,
+                first,
+                view["projection_usd"][:, :, first:last].copy(),
+                view["evidence_usd"][:, first:last].copy(),
+            )
+
+        return self.read_with(copy)
+
+    def _copy_facts(self, view: NDArray[Any]) -> NDArray[Any]:
+        raw = view.reshape(1).view(np.uint8)[: self._facts.itemsize].tobytes()
+        return np.ndarray((), self._facts, raw)
+
+
+Choose = Callable[[NDArray[Any]], tuple[int, int]]
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """A slice of one frame: cells `first`, `first + 1`, …; float32 dollars."""
+
+    facts: NDArray[Any]
+    first: int
+    projection_usd: NDArray[np.float32]
+    evidence_usd: NDArray[np.float32]
+
+
+def whole(facts: NDArray[Any]) -> tuple[int, int]:
+    """All cells in use."""
+    return 0, _in_use(facts)
+
+
+def around_mark(range_pct: float) -> Choose:
+    """Cells within ±`range_pct` of the mark price; none while it is unknown."""
+    share = range_pct / 100
+
+    def choose(facts: NDArray[Any]) -> tuple[int, int]:
+        mark = float(facts["mark_price"])
+        return _cells(facts, mark * (1 - share), mark * (1 + share))
+
+    return choose
+
+
+def between(low: float, high: float) -> Choose:
+    """Cells of the prices from `low` to `high`."""
+    return lambda facts: _cells(facts, low, high)
+
+
+def _cells(facts: NDArray[Any], low: float, high: float) -> tuple[int, int]:
+    """May see torn facts: anything it makes of them has to stay inside the arrays."""
+    step, first_bucket, used = float(facts["step"]), int(facts["first_bucket"]), _in_use(facts)
+    if not (step > 0 and np.isfinite(low) and np.isfinite(high)):
+        return 0, 0
+    first = int(np.clip(np.ceil(low / step - 1e-9) - first_bucket, 0, used))
+    last = int(np.clip(np.floor(high / step + 1e-9) - first_bucket + 1, first, used))
+    return first, last
+
+
+def _in_use(facts: NDArray[Any]) -> int:
+    return max(0, int(facts["buckets"]))
+
+
+_grid = lru_cache(maxsize=64)(Grid.of)
+
+
+def snapshot(symbol: str, window: Window, newest: Newest) -> Snapshot:
+    """A window of a frame as a record for people."""
+    facts, cells = window.facts, window.evidence_usd.shape[1]
+    first_bucket, step = int(facts["first_bucket"]), float(facts["step"])
+    grid = _grid(step)
+    prices = grid.prices(np.arange(cells, dtype=np.int64) + (first_bucket + window.first))
+    source = int(facts["mark_source"])
+    return Snapshot(
+        symbol=symbol,
+        freshness=newest.freshness,
+        version=newest.version,
+        mark_price=known(facts["mark_price"]),
+        mark_source=PriceSource(source).name.lower() if source else None,
+        mark_as_of_ms=known_ms(facts["mark_as_of_ns"]) if source else None,
+        index_price=known(facts["index_price"]),
+        last_price=known(facts["last_price"]),
+        step=step,
+        low=grid.price(first_bucket),
+        high=grid.price(first_bucket + max(0, int(facts["buckets"]) - 1)),
+        prices=_frozen(prices),
+        leverages=_frozen(facts["leverages"]),
+        weights=_frozen(facts["weights"]),
+        projection_usd=_frozen(window.projection_usd if facts["projection_known"] else _unknown(window)),
+        evidence_usd=_frozen(window.evidence_usd),
+        projection_known=bool(facts["projection_known"]),
+        coverage=known(facts["coverage"]),
+        unknown_usd=known(facts["unknown_usd"]),
+        realisation=known(facts["realisation"]),
+        open_interest_base=known(facts["open_interest_base"]),
+        open_interest_usd=known(facts["open_interest_usd"]),
+        below_long_usd=known(facts["below_long_usd"]),
+        above_long_usd=known(facts["above_long_usd"]),
+        below_short_usd=known(facts["below_short_usd"]),
+        above_short_usd=known(facts["above_short_usd"]),
+        born_ms=int(facts["born_ns"]) // 1_000_000,
+        minute_ms=int(facts["minute_ms"]) if facts["minute_ms"] >= 0 else None,
+        minutes=int(facts["minutes"]),
+        gap_minutes=int(facts["gap_minutes"]),
+        events=int(facts["events"]),
+        liquidations=int(facts["liquidations"]),
+        liquidated_long_usd=float(facts["liquidated_long_usd"]),
+        liquidated_short_usd=float(facts["liquidated_short_usd"]),
+        lost_events=int(facts["lost_events"]),
+    )
+
+
+def _unknown(window: Window) -> NDArray[np.float64]:
+    return np.full(window.projection_usd.shape, np.nan)
+
+
+def _frozen(array: NDArray[Any]) -> Floats:
+    own = np.array(array, dtype=np.float64)
+    own.flags.writeable = False
+    return own

@@ -1,0 +1,336 @@
+"""The client: one object through which everything else reads what the daemon publishes."""
+
+import threading
+import time
+from collections.abc import Callable
+from types import MappingProxyType, TracebackType
+from typing import Any, Final, Self, TypeVar
+
+from numpy.typing import NDArray
+
+from liqmap.client import feeds as feed_boards
+from liqmap.client import health, maps
+from liqmap.client import liquidations as recent_rows
+from liqmap.client.attachment import Attachment
+from liqmap.client.faults import ClientError, UnknownSymbol
+from liqmap.client.records import (
+    Freshness,
+    Gap,
+    Liquidations,
+    Newest,
+    OpenInterest,
+    OpenInterestOfVenue,
+    Snapshot,
+    Status,
+    SymbolStatus,
+    Version,
+)
+from liqmap.client.timing import Timing
+from liqmap.client.words import known, text
+from liqmap.clock import Clock, ReplayTime, SystemClock
+from liqmap.config import ApiConfig
+from liqmap.domain.enums import Source, Venue
+from liqmap.shm.board import BoardReader
+from liqmap.shm.layout import DIRECTORY, FEEDS, OI_VENUES, PROCESSES, segment_name
+from liqmap.shm.segment import Segment
+from liqmap.shm.status import ClockRow, read_clock, read_heartbeats
+
+CLOCK_KEPT_S: Final = 0.25
+"""The clock row changes only with the daemon; it is read again this often."""
+
+T = TypeVar("T")
+
+
+class Client:
+    """Reads one instance of the daemon, from any process of the same user, without disturbing it.
+
+    >>> from liqmap.client import Client
+    >>> with Client("demo") as client:                           # doctest: +SKIP
+    ...     btc = client.snapshot("BTC", range_pct=5)
+    ...     print(btc.mark_price, btc.age_ms, btc.stale, btc.source)
+    ...     print(btc.prices[btc.long_usd.argmax()], btc.long_usd.max())
+
+    A daemon that is not there is NotYet, not an error of construction; when it comes, the next call sees it. What is
+    handed out is a copy that nobody changes. Safe from several threads.
+    """
+
+    def __init__(
+        self,
+        instance: str = "main",
+        *,
+        stale_after_ms: int | None = None,
+        expected: tuple[str, ...] = (),
+        clock: Clock | None = None,
+    ) -> None:
+        """`stale_after_ms`: None takes the default of the configuration. `expected`: the symbols that should be there
+        while no daemon says which are. `clock`: wall time, for tests."""
+        self.instance = instance
+        self.stale_after_ms = ApiConfig().stale_after_ms if stale_after_ms is None else stale_after_ms
+        self._expected = expected
+        self._clock: Clock = clock or SystemClock()
+        self._status = Attachment(segment_name(instance, "status"), _itself)
+        self._directory = Attachment(segment_name(instance, "directory"), _board(DIRECTORY))
+        self._processes = Attachment(segment_name(instance, "processes"), _board(PROCESSES))
+        self._feeds = Attachment(segment_name(instance, "feeds"), _board(FEEDS))
+        self._live: dict[str, Attachment[maps.LiveReader]] = {}
+        self._recent: dict[str, Attachment[recent_rows.RecentReader]] = {}
+        self._lock = threading.Lock()
+        self._clock_row: tuple[float, ClockRow] | None = None
+        self._feeds_seen: tuple[tuple[int, int, bool], feed_boards.Feeds] | None = None
+
+    # -- the market -----------------------------------------------------------------------------------------------
+
+    def symbols(self) -> tuple[str, ...]:
+        """The symbols that run now. Raises NotYet."""
+        board = self._directory.read(BoardReader.read)
+        return tuple(text(row["symbol"]) for row in board["rows"][: int(board["count"])] if row["enabled"])
+
+    def enabled(self) -> tuple[str, ...]:
+        """Like `symbols`; the expected ones while no daemon says which. Never raises."""
+        found = _or_none(self.symbols)
+        return self._expected if found is None else found
+
+    def newest(self, symbol: str) -> Newest:
+        """Which map is the newest and how old, without copying it. Raises NotYet, Busy, Incompatible."""
+        facts, generation = self._live_of(symbol).read(lambda live: (live.facts(), live.generation))
+        return self._newest(symbol, facts, generation)
+
+    def snapshot(
+        self, symbol: str, *, range_pct: float | None = None, low: float | None = None, high: float | None = None
+    ) -> Snapshot:
+        """The map of `symbol` now: all of it, within ±`range_pct` of the mark, or from price `low` to `high`.
+
+        Only that part is copied. Raises NotYet (no daemon, or nothing published yet), Busy, Incompatible.
+        """
+        choose: maps.Choose = maps.whole
+        if range_pct is not None:
+            choose = maps.around_mark(range_pct)
+        elif low is not None or high is not None:
+            choose = maps.between(0.0 if low is None else low, 1e300 if high is None else high)
+        window, generation = self._live_of(symbol).read(lambda live: (live.window(choose), live.generation))
+        return maps.snapshot(symbol, window, self._newest(symbol, window.facts, generation))
+
+    def open_interest(self, symbol: str) -> OpenInterest:
+        """Open interest as the newest frame has it, by venue. Raises NotYet, Busy, Incompatible."""
+        facts, generation = self._live_of(symbol).read(lambda live: (live.facts(), live.generation))
+        newest, timing = self._newest(symbol, facts, generation), self._timing()
+        venues = {
+            Venue(number).name.lower(): OpenInterestOfVenue(
+                base=float(facts["venue_oi_base"][number]),
+                as_of_ms=int(facts["venue_oi_as_of_ns"][number]) // 1_000_000,
+                age_ms=timing.age_ms(int(facts["venue_oi_as_of_ns"][number])),
+                stale=bool(facts["venue_oi_stale"][number]),
+            )
+            for number in range(OI_VENUES)
+            if known(facts["venue_oi_base"][number]) is not None
+        }
+        return OpenInterest(
+            symbol=symbol,
+            freshness=newest.freshness,
+            version=newest.version,
+            open_interest_base=known(facts["open_interest_base"]),
+            open_interest_usd=known(facts["open_interest_usd"]),
+            change_base=known(facts["open_interest_change_base"]),
+            venues=MappingProxyType(venues),
+        )
+
+    def liquidations(
+        self,
+        symbol: str,
+        *,
+        after: int | None = None,
+        since_ms: int | None = None,
+        limit: int = 500,
+        min_notional_usd: float = 0.0,
+        side: str | None = None,
+        venue: str | None = None,
+    ) -> Liquidations:
+        """Observed liquidations, ascending by id: the oldest `limit` after id `after` or time `since_ms` (both
+        exclusive), without a cursor the newest. `side` is long or short. Raises NotYet, Busy, Incompatible."""
+        wanted = recent_rows.Wanted(after, since_ms, limit, min_notional_usd, side, venue)
+        picked, rows, oldest = self._recent_of(symbol).read(
+            lambda recent: (*recent_rows.read(recent, wanted), recent_rows.oldest_ms(recent))
+        )
+        newest = rows[-1] if len(rows) else None
+        return Liquidations(
+            symbol=symbol,
+            events=tuple(recent_rows.liquidation(row) for row in picked),
+            newest_ms=None if newest is None else int(newest["ts_ms"]),
+            newest_id=None if newest is None else int(newest["id"]),
+            oldest_available_ms=oldest,
+        )
+
+    def liquidations_version(self, symbol: str) -> tuple[int, int]:
+        """Generation and number of rows written: changes when there is a new liquidation. Raises NotYet."""
+        return self._recent_of(symbol).read(lambda recent: (recent.generation, recent.written))
+
+    # -- the daemon -----------------------------------------------------------------------------------------------
+
+    def source(self) -> str | None:
+        """`live`, `simulated` or `replay`; None while no daemon was ever there."""
+        row = self._clock_now()
+        return None if row is None else row.source.name.lower()
+
+    def gaps(self, symbol: str | None = None) -> tuple[Gap, ...]:
+        """The feeds that are missing now, of one symbol or of all."""
+        feeds = self._gaps(self._timing())
+        return feeds.gaps if symbol is None else feeds.gaps_of(symbol)
+
+    def status(self) -> Status:
+        """Processes, venues, symbols and what is wrong, in words. Never raises: what is not there is a problem."""
+        timing, clock = self._timing(), self._clock_now()
+        beats = _or_none(lambda: self._status.read(read_heartbeats)) or {}
+        board = _or_none(lambda: self._processes.read(BoardReader.read))
+        processes = health.process_statuses(board, beats, self._clock.monotonic_ns())
+        feeds = self._gaps(timing)
+        venues = {} if feeds.board is None else feed_boards.statuses(feeds.board, timing)
+        symbols = {symbol: self._symbol_status(symbol) for symbol in self.enabled()}
+        supervisor_age_ms = None
+        if clock is not None:
+            supervisor_age_ms = (self._clock.monotonic_ns() - clock.supervisor_beat_ns) // 1_000_000
+        return Status(
+            status=health.verdict(symbols, venues),
+            source=None if clock is None else timing.source,
+            uptime_s=None if clock is None else max(0.0, (timing.wall_ns - clock.started_ns) / 1e9),
+            processes=MappingProxyType(processes),
+            feeds=MappingProxyType(dict(venues)),
+            symbols=MappingProxyType(symbols),
+            problems=tuple(health.problems(symbols, venues, feeds.gaps, processes, supervisor_age_ms)),
+        )
+
+    def why_not(self, symbol: str) -> str | None:
+        """Why there is no fresh map of `symbol`, in words; None when there is one."""
+        found = self._symbol_status(symbol)
+        if found.ready:
+            return None
+        beats = _or_none(lambda: self._status.read(read_heartbeats)) or {}
+        board = _or_none(lambda: self._processes.read(BoardReader.read))
+        processes = health.process_statuses(board, beats, self._clock.monotonic_ns())
+        return health.symbol_in_words(symbol, found, processes)
+
+    def close(self) -> None:
+        """Let go of all shared memory."""
+        attachments: list[Attachment[Any]] = [self._status, self._directory, self._processes, self._feeds]
+        for attachment in [*attachments, *self._live.values(), *self._recent.values()]:
+            attachment.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # -- how ------------------------------------------------------------------------------------------------------
+
+    def _live_of(self, symbol: str) -> Attachment[maps.LiveReader]:
+        return self._attached(self._live, "live", symbol, maps.LiveReader)
+
+    def _recent_of(self, symbol: str) -> Attachment[recent_rows.RecentReader]:
+        return self._attached(self._recent, "recent", symbol, recent_rows.RecentReader)
+
+    def _attached(
+        self, known_ones: dict[str, Attachment[Any]], role: str, symbol: str, make: Callable[[Segment], Any]
+    ) -> Attachment[Any]:
+        attachment = known_ones.get(symbol)
+        if attachment is not None:
+            return attachment
+        if not (symbol.isalnum() and symbol.isascii() and symbol == symbol.upper() and len(symbol) <= 15):
+            raise UnknownSymbol(f"{symbol!r} is not the name of a symbol")
+        attachment = Attachment(segment_name(self.instance, role, symbol), make)
+        attachment.read(_nothing)  # kept only when it exists: names that nobody has must not pile up
+        with self._lock:
+            return known_ones.setdefault(symbol, attachment)
+
+    def _clock_now(self) -> ClockRow | None:
+        seen, now_s = self._clock_row, time.monotonic()
+        if seen is not None and now_s - seen[0] < CLOCK_KEPT_S:
+            return seen[1]
+        row = _or_none(lambda: self._status.read(read_clock))
+        if row is None:
+            return None if seen is None else seen[1]
+        self._clock_row = (now_s, row)
+        return row
+
+    def _timing(self) -> Timing:
+        row, wall_ns = self._clock_now(), self._clock.now_ns()
+        if row is None:
+            return Timing(wall_ns, Source.LIVE.name.lower())
+        line = None
+        if row.source == Source.REPLAY:
+            line = ReplayTime(row.engine_origin_ns, row.wall_origin_ns, row.speed)
+        return Timing(wall_ns, row.source.name.lower(), line)
+
+    def _gaps(self, timing: Timing) -> feed_boards.Feeds:
+        try:
+            number, generation = self._feeds.read(lambda board: (board.sequence_hint(), board.generation))
+        except ClientError:
+            return feed_boards.NO_FEEDS
+        seen = self._feeds_seen
+        if seen is None or seen[0][:2] != (generation, number):
+            board = _or_none(lambda: self._feeds.read(BoardReader.read))
+            if board is None:
+                return feed_boards.NO_FEEDS
+        else:
+            assert seen[1].board is not None
+            board = seen[1].board
+        silent = timing.age_ms(int(board["as_of_ns"])) > self.stale_after_ms
+        if silent:
+            self._feeds.suspect()
+        if seen is None or seen[0] != (generation, number, silent):
+            seen = ((generation, number, silent), feed_boards.decode(board, silent=silent))
+            self._feeds_seen = seen
+        return seen[1]
+
+    def _newest(self, symbol: str, facts: NDArray[Any], generation: int) -> Newest:
+        timing = self._timing()
+        feeds = self._gaps(timing)
+        as_of_ns = int(facts["as_of_ns"])
+        age_ms = timing.age_ms(as_of_ns)
+        stale = age_ms > self.stale_after_ms
+        if stale:
+            self._live_of(symbol).suspect()
+        return Newest(
+            Version(
+                generation=generation,
+                sequence=int(facts["sequence"]),
+                frame=int(facts["frame"]),
+                as_of_ns=as_of_ns,
+                gaps_version=feeds.gaps_version,
+                source=timing.source,
+                stale=stale,
+            ),
+            Freshness(as_of_ns // 1_000_000, age_ms, stale, timing.source, feeds.gaps_of(symbol)),
+        )
+
+    def _symbol_status(self, symbol: str) -> SymbolStatus:
+        try:
+            facts, generation = self._live_of(symbol).read(lambda live: (live.facts(), live.generation))
+        except ClientError:
+            return SymbolStatus(False, None, None, None, None)
+        newest = self._newest(symbol, facts, generation)
+        fresh = newest.freshness
+        return SymbolStatus(
+            not fresh.stale, fresh.as_of_ms, fresh.age_ms, newest.version.sequence, known(facts["coverage"])
+        )
+
+
+def _itself(segment: Segment) -> Segment:
+    return segment
+
+
+def _board(dtype: Any) -> Callable[[Segment], BoardReader]:
+    return lambda segment: BoardReader(segment, dtype)
+
+
+def _nothing(_reader: object) -> None:
+    return None
+
+
+def _or_none(read: Callable[[], T]) -> T | None:
+    """What is there, None when it is not."""
+    try:
+        return read()
+    except ClientError:
+        return None

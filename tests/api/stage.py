@@ -1,0 +1,225 @@
+"""A stage for readers: the shared memory of one instance, written by the test instead of a daemon."""
+
+import os
+import secrets
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from liqmap.client import Client
+from liqmap.config import Config, parse
+from liqmap.domain.enums import GapReason, PriceSource, Source, Topic, Venue
+from liqmap.shm.board import BoardWriter
+from liqmap.shm.layout import DIRECTORY, FEEDS, LIQUIDATION, PROCESSES, live_dtype
+from liqmap.shm.plan import Holding, Role, create_all
+from liqmap.shm.rows import RowsWriter
+from liqmap.shm.status import ClockRow, Heartbeat, write_clock
+
+STALE_AFTER_MS = 5000
+MARKS = {"BTC": 90_000.0, "ETH": 3_000.0, "SOL": 150.0}
+
+
+def instance_name() -> str:
+    """A name nobody else uses."""
+    return f"t{os.getpid()}{secrets.token_hex(4)}"[:24]
+
+
+def config_of(instance: str, **sections: dict[str, Any]) -> Config:
+    """A configuration for tests; small rings."""
+    return parse({"daemon": {"instance": instance}, "ingest": {"ring_events": 1024}, **sections})
+
+
+class Stage:
+    """The writer's side of everything a reader sees. Times are wall times unless the test says otherwise."""
+
+    def __init__(self, config: Config, holding: Holding) -> None:
+        self.config = config
+        self.holding = holding
+        self._live = {
+            symbol: BoardWriter(holding[Role.LIVE, symbol], self.live_dtype(symbol))
+            for symbol in config.enabled_symbols
+        }
+        self._recent = {
+            symbol: RowsWriter(holding[Role.RECENT, symbol], LIQUIDATION) for symbol in config.enabled_symbols
+        }
+        self._frames = 0
+
+    def live_dtype(self, symbol: str) -> Any:
+        """Of the symbol's live board."""
+        table = self.config.symbols[symbol]
+        return live_dtype(len(table.leverages), table.buckets)
+
+    # -- the daemon's words -----------------------------------------------------------------------------------------
+
+    def write_all(self) -> None:
+        """A healthy daemon: everything delivering, a fresh frame of every symbol."""
+        self.write_clock()
+        self.write_directory()
+        self.write_processes()
+        self.write_feeds()
+        self.beat()
+        for symbol in self.config.enabled_symbols:
+            self.write_frame(symbol)
+
+    def write_clock(self, source: Source = Source.SIMULATED, **changes: Any) -> None:
+        """The clock row."""
+        row = {
+            "source": source,
+            "engine_origin_ns": 0,
+            "wall_origin_ns": 0,
+            "speed": 1.0,
+            "started_ns": time.time_ns(),
+            "supervisor_beat_ns": time.monotonic_ns(),
+            "supervisor_pid": os.getpid(),
+        }
+        write_clock(self.holding[Role.STATUS], ClockRow(**{**row, **changes}))
+
+    def write_directory(self) -> None:
+        """Which symbols run."""
+
+        def fill(board: Any) -> None:
+            board["count"] = len(self._live)
+            for number, symbol in enumerate(self._live):
+                row = board["rows"][number]
+                row["symbol"], row["enabled"], row["step"] = symbol.encode(), 1, self.config.symbols[symbol].step
+                row["generation"] = self.holding[Role.LIVE, symbol].generation
+
+        BoardWriter(self.holding[Role.DIRECTORY], DIRECTORY).publish(fill)
+
+    def write_processes(self, **states: str) -> None:
+        """The lifecycle table; `states` by process name, else RUNNING."""
+
+        def fill(board: Any) -> None:
+            names = ("ingest", "api", *self._live)
+            board["count"] = len(names)
+            for number, name in enumerate(names):
+                row = board["rows"][number]
+                row["name"], row["state"] = name.encode(), states.get(name, "RUNNING").encode()
+                row["pid"], row["restarts"], row["exit_code"] = 1000 + number, 0, -1000
+                row["cpu_pct"], row["rss_mb"], row["reason"] = 1.5, 42.0, b""
+                if name in states:
+                    row["exit_code"], row["reason"] = 78, b"bad configuration"
+
+        BoardWriter(self.holding[Role.PROCESSES], PROCESSES).publish(fill)
+
+    def beat(self) -> None:
+        """Heartbeats of everybody."""
+        for name in ("ingest", "api", *self._live):
+            Heartbeat(self.holding[Role.STATUS], name, os.getpid()).beat(ready=True, engine_ns=time.time_ns())
+
+    def write_feeds(
+        self,
+        as_of_ns: int | None = None,
+        missing: tuple[tuple[Venue, Topic, str], ...] = (),
+        not_delivering: tuple[Venue, ...] = (),
+        gaps_version: int = 0,
+    ) -> None:
+        """The feeds board: all venues and four topics of each symbol; `missing` ones have an open gap."""
+        as_of_ns = time.time_ns() if as_of_ns is None else as_of_ns
+        topics = (Topic.LIQUIDATION, Topic.TRADE, Topic.MARK_PRICE, Topic.OPEN_INTEREST)
+
+        def fill(board: Any) -> None:
+            board["as_of_ns"], board["gaps_version"], board["finished"] = as_of_ns, gaps_version, 0
+            board["venue_count"], board["link_count"], board["quarantined"] = 3, 0, 0
+            for number, venue in enumerate((Venue.BINANCE, Venue.BYBIT, Venue.OKX)):
+                row = board["venues"][number]
+                row["venue"], row["enabled"], row["delivering"] = venue, 1, venue not in not_delivering
+                row["state"] = b"backoff" if venue in not_delivering else b"up"
+                row["reason"] = b"connection refused" if venue in not_delivering else b""
+                row["clock_offset_ms"], row["lag_ms"], row["backoff_s"] = np.nan, 12.0, 0.0
+            number = 0
+            for venue in (Venue.BINANCE, Venue.BYBIT, Venue.OKX):
+                for topic in topics:
+                    for symbol in self._live:
+                        row = board["topics"][number]
+                        row["venue"], row["topic"], row["symbol"] = venue, topic, symbol.encode()
+                        row["events"], row["gaps"], row["silent"] = 10, 0, 0
+                        row["last_event_ns"] = as_of_ns - 1_000_000_000
+                        row["missing"] = (venue, topic, symbol) in missing
+                        number += 1
+            board["topic_count"], board["gap_count"] = number, len(missing)
+            for number, (venue, topic, symbol) in enumerate(missing):
+                row = board["gaps"][number]
+                row["venue"], row["topic"], row["symbol"] = venue, topic, symbol.encode()
+                row["from_ms"], row["to_ms"] = as_of_ns // 1_000_000 - 9000, -1
+                row["reason"] = GapReason.DISCONNECTED
+
+        BoardWriter(self.holding[Role.FEEDS], FEEDS).publish(fill)
+
+    # -- a symbol's words -------------------------------------------------------------------------------------------
+
+    def write_frame(
+        self, symbol: str, as_of_ns: int | None = None, *, projection_known: bool = True, **facts: Any
+    ) -> int:
+        """One live frame with a hump of longs 3 % below the mark and of shorts 3 % above; returns as_of_ns."""
+        table, mark = self.config.symbols[symbol], MARKS[symbol]
+        as_of_ns = time.time_ns() if as_of_ns is None else as_of_ns
+        self._frames += 1
+        buckets = min(table.buckets, int(1.2 * mark / table.step))
+        first = int(0.4 * mark / table.step)
+        prices = (first + np.arange(buckets)) * table.step
+
+        def fill(frame: Any) -> None:
+            for name in frame.dtype.names:
+                frame[name] = np.nan if frame.dtype[name].base.kind == "f" else 0
+            frame["as_of_ns"], frame["sequence"], frame["frame"] = as_of_ns, 1000 + self._frames, self._frames
+            frame["born_ns"], frame["minute_ms"] = as_of_ns - 10**9, -1
+            frame["first_bucket"], frame["buckets"], frame["step"] = first, buckets, table.step
+            frame["mark_price"], frame["mark_source"], frame["mark_as_of_ns"] = mark, PriceSource.MARK, as_of_ns
+            frame["leverages"], frame["weights"] = table.leverages, [table.weights, table.weights]
+            frame["evidence_usd"] = 0
+            frame["evidence_usd"][0, :buckets] = _hump(prices, 1.01 * mark, 2e4, mark)
+            frame["evidence_usd"][1, :buckets] = _hump(prices, 0.99 * mark, 1e4, mark)
+            for name in ("below_long_usd", "above_long_usd", "below_short_usd", "above_short_usd"):
+                frame[name] = 0.0
+            frame["liquidated_long_usd"], frame["liquidated_short_usd"] = 5e5, 3e5
+            frame["projection_known"] = projection_known
+            frame["projection_usd"] = 0 if projection_known else np.nan
+            if projection_known:
+                for tier, weight in enumerate(table.weights):
+                    frame["projection_usd"][0, tier, :buckets] = weight * _hump(prices, 0.97 * mark, 5e6, mark)
+                    frame["projection_usd"][1, tier, :buckets] = weight * _hump(prices, 1.03 * mark, 4e6, mark)
+            frame["open_interest_base"], frame["open_interest_usd"] = 1000.0, 1000.0 * mark
+            frame["venue_oi_base"][Venue.BINANCE], frame["venue_oi_base"][Venue.BYBIT] = 600.0, 400.0
+            frame["venue_oi_as_of_ns"][:] = as_of_ns - 2 * 10**9
+            frame["venue_oi_stale"][Venue.BYBIT] = 1
+            for name, value in facts.items():
+                frame[name] = value
+
+        self._live[symbol].publish(fill)
+        return as_of_ns
+
+    def write_liquidation(self, symbol: str, id_: int, ts_ms: int, **facts: Any) -> None:
+        """One recent liquidation."""
+
+        def fill(row: Any) -> None:
+            row["id"], row["ts_ms"], row["receive_ns"] = id_, ts_ms, ts_ms * 1_000_000
+            row["venue"], row["side"] = facts.get("venue", Venue.BYBIT), facts.get("side", 1)
+            row["printed_price"], row["fill_price"] = facts.get("printed_price", 90_000.0), np.nan
+            row["trigger_price"], row["qty_base"] = facts.get("trigger_price", 90_100.0), facts.get("qty_base", 0.5)
+            row["notional_usd"] = facts.get("notional_usd", 45_050.0)
+
+        self._recent[symbol].append(fill)
+
+    def client(self, **changes: Any) -> Client:
+        """A reader of this instance."""
+        settings = {"stale_after_ms": STALE_AFTER_MS, "expected": self.config.enabled_symbols, **changes}
+        return Client(self.config.daemon.instance, **settings)
+
+
+def _hump(prices: np.ndarray, centre: float, height: float, mark: float) -> np.ndarray:
+    return height * np.exp(-0.5 * ((prices - centre) / (0.001 * mark)) ** 2)
+
+
+@contextmanager
+def stage(config: Config | None = None) -> Iterator[Stage]:
+    """An instance of its own, removed at the end."""
+    config = config or config_of(instance_name())
+    holding = create_all(config)
+    try:
+        yield Stage(config, holding)
+    finally:
+        holding.retire_all()
