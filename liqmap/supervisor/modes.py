@@ -1,0 +1,230 @@
+"""What the flags of `liqmapd` make of the configuration file: live, demo, or one of the two replays.
+
+A run is the file plus an overlay of what the flags say. The overlay is a function, so that a reload applies it to the
+new file too. Times of flags are ms UTC or ISO dates (`2026-02-10`, `2026-02-10T08:00`).
+"""
+
+import csv
+import gzip
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final, TypeVar
+
+import msgspec
+
+from liqmap.config import Config, ConfigError, RunMode, load, with_bind
+from liqmap.domain.enums import Source, Venue
+
+DEFAULT_INSTANCE: Final = "main"
+INSTANCE_LENGTH: Final = 24
+CAPTURE_LEAD_S: Final = 8.0
+"""Wall seconds before the first frame of a capture is played: the children start and the links connect meanwhile."""
+
+_TABLE: Final = re.compile(r"(?:bars_1m|liquidations)_(?P<symbol>[A-Z0-9]+)\.csv(?:\.gz)?")
+_MS: Final = 1_000_000
+
+S = TypeVar("S", bound=msgspec.Struct)
+Overlay = Callable[[Config], Config]
+
+
+@dataclass(frozen=True, slots=True)
+class Flags:
+    """The command line of `liqmapd`, as far as it says what is to run."""
+
+    bind: str | None = None
+    demo: bool = False
+    replay: Path | None = None
+    speed: float = 1.0
+    from_time: str | None = None
+    to_time: str | None = None
+    symbol: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One run of the daemon. `capture`: raw frames that the venue servers play. `headline`: the mode for people."""
+
+    config_file: Path
+    base_dir: Path
+    overlay: Overlay
+    mode: RunMode
+    venue_servers: bool
+    capture: Path | None
+    headline: str
+
+    def read(self) -> Config:
+        """The configuration as it stands in the file now, with what the flags say. Raises ConfigError."""
+        return self.overlay(_with_absolute_tables(load(self.config_file), self.config_file.parent))
+
+
+def run_of(config_file: Path, base_dir: Path, flags: Flags) -> Run:
+    """What is to be run. Raises ConfigError also for flags that make no sense."""
+    if flags.demo and flags.replay:
+        raise ConfigError("--demo and --replay exclude each other")
+    if flags.replay is None:
+        for flag, given in (("--from", flags.from_time), ("--to", flags.to_time), ("--symbol", flags.symbol)):
+            if given is not None:
+                raise ConfigError(f"{flag} belongs to --replay")
+    if not flags.speed > 0:
+        raise ConfigError(f"--speed {flags.speed}: must be greater than 0")
+    plain = Run(config_file, base_dir, lambda config: config, RunMode(), False, None, "live")
+    if flags.demo:
+        run = _demo(plain)
+    elif flags.replay is None:
+        run = plain
+    elif flags.replay.is_dir():
+        run = _tables(plain, flags.replay.resolve(), flags)
+    elif flags.replay.is_file():
+        run = _capture(plain, flags.replay.resolve(), flags)
+    else:
+        raise ConfigError(f"--replay {flags.replay}: no such file or directory")
+    if flags.bind is None:
+        return run
+    bind, inner = flags.bind, run.overlay
+    return replace(run, overlay=lambda config: with_bind(inner(config), bind))
+
+
+def with_endpoints(config: Config, ports: dict[Venue, int]) -> Config:
+    """The same configuration with every venue on loopback, at these ports."""
+    binance, bybit, okx = (f"127.0.0.1:{ports[venue]}" for venue in (Venue.BINANCE, Venue.BYBIT, Venue.OKX))
+    venues = config.venues
+    return _replace(
+        config,
+        venues=_replace(
+            venues,
+            binance=_replace(
+                venues.binance,
+                market_ws=f"ws://{binance}/market",
+                public_ws=f"ws://{binance}/public",
+                rest=f"http://{binance}",
+            ),
+            bybit=_replace(venues.bybit, ws=f"ws://{bybit}/v5/public/linear", rest=f"http://{bybit}"),
+            okx=_replace(venues.okx, public_ws=f"ws://{okx}/ws/v5/public", rest=f"http://{okx}"),
+        ),
+    )
+
+
+def instant_ms(text: str, flag: str) -> int:
+    """A time of the command line in ms UTC. Raises ConfigError."""
+    if re.fullmatch(r"\d{12,14}", text):
+        return int(text)
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise ConfigError(
+            f"{flag} {text}: must be ms since 1970 or a date like 2026-02-10 or 2026-02-10T08:00"
+        ) from None
+    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return int(moment.timestamp() * 1000)
+
+
+def _demo(plain: Run) -> Run:
+    mode = RunMode(source=int(Source.SIMULATED))
+    return replace(
+        plain,
+        overlay=lambda config: _renamed(config, "demo"),
+        mode=mode,
+        venue_servers=True,
+        headline="a simulated market",
+    )
+
+
+def _tables(plain: Run, directory: Path, flags: Flags) -> Run:
+    present = {match["symbol"] for path in directory.iterdir() if (match := _TABLE.fullmatch(path.name))}
+    if not present:
+        raise ConfigError(f"--replay {directory}: no bars_1m_SYMBOL.csv or liquidations_SYMBOL.csv (or .gz) in it")
+    chosen = _chosen(present, flags.symbol, f"--replay {directory}")
+    from_ms, to_ms = _window(flags)
+    if from_ms is None:
+        from_ms = min(_first_ms(path) for path in directory.iterdir() if _is_of(path, chosen))
+    mode = RunMode(
+        source=int(Source.REPLAY),
+        engine_origin_ns=from_ms * _MS,
+        wall_origin_ns=time.time_ns(),
+        speed=flags.speed,
+        tables=str(directory),
+        from_ms=from_ms,
+        to_ms=to_ms,
+    )
+    return replace(
+        plain,
+        overlay=lambda config: _only(_renamed(config, "replay"), chosen, directory),
+        mode=mode,
+        headline=f"a replay of the tables in {directory}",
+    )
+
+
+def _capture(plain: Run, file: Path, flags: Flags) -> Run:
+    raise ConfigError(f"--replay {file}: captures cannot be played yet {plain.headline}{flags.speed}")
+
+
+def _window(flags: Flags) -> tuple[int | None, int | None]:
+    from_ms = None if flags.from_time is None else instant_ms(flags.from_time, "--from")
+    to_ms = None if flags.to_time is None else instant_ms(flags.to_time, "--to")
+    if from_ms is not None and to_ms is not None and to_ms <= from_ms:
+        raise ConfigError("--to must be later than --from")
+    return from_ms, to_ms
+
+
+def _chosen(present: set[str], symbol: str | None, what: str) -> frozenset[str]:
+    if symbol is None:
+        return frozenset(present)
+    if symbol.upper() not in present:
+        raise ConfigError(f"--symbol {symbol}: {what} holds {', '.join(sorted(present))}")
+    return frozenset({symbol.upper()})
+
+
+def _is_of(path: Path, symbols: frozenset[str]) -> bool:
+    match = _TABLE.fullmatch(path.name)
+    return match is not None and match["symbol"] in symbols
+
+
+def _first_ms(path: Path) -> int:
+    """The time in the first row of a table. Raises ConfigError."""
+    try:
+        with gzip.open(path, "rt") if path.suffix == ".gz" else path.open() as lines:
+            rows = csv.DictReader(lines)
+            first = next(rows, {})
+    except (OSError, UnicodeDecodeError, EOFError) as error:
+        raise ConfigError(f"{path}: cannot be read: {error}") from error
+    text = str(first.get("minute_ms") or first.get("ts_ms") or "")
+    if not text.isdigit():
+        raise ConfigError(f"{path}: the first row has no time in minute_ms or ts_ms")
+    return int(text)
+
+
+def _only(config: Config, symbols: frozenset[str], source: Path) -> Config:
+    """Enable exactly these symbols. Raises ConfigError when none of them is configured."""
+    tables = {
+        name: _replace(table, enabled=table.enabled and name in symbols) for name, table in config.symbols.items()
+    }
+    if not any(table.enabled for table in tables.values()):
+        listed = ", ".join(config.enabled_symbols)
+        raise ConfigError(f"{source} holds {', '.join(sorted(symbols))}, but enabled in symbols are {listed}")
+    return _replace(config, symbols=tables)
+
+
+def _renamed(config: Config, mode: str) -> Config:
+    """Beside a live daemon of the same file: an instance of its own."""
+    name = config.daemon.instance
+    instance = mode if name == DEFAULT_INSTANCE else f"{name[: INSTANCE_LENGTH - len(mode) - 1]}-{mode}"
+    return _replace(config, daemon=_replace(config.daemon, instance=instance))
+
+
+def _with_absolute_tables(config: Config, directory: Path) -> Config:
+    """Files that a symbol names are relative to the configuration file; children need not know where that was."""
+    symbols = {
+        name: _replace(table, margin_table=str(directory.resolve() / table.margin_table))
+        if table.margin_table
+        else table
+        for name, table in config.symbols.items()
+    }
+    return _replace(config, symbols=symbols)
+
+
+def _replace(record: S, **changes: object) -> S:
+    return msgspec.structs.replace(record, **changes)

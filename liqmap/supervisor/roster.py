@@ -1,0 +1,91 @@
+"""Which children a configuration asks for, how each is started, and which of them a change of it concerns."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import IntEnum
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from liqmap.config import Config, Effective, dump, paths
+from liqmap.supervisor.children import Launch
+
+
+class Phase(IntEnum):
+    """The order of an ordered stop: who feeds others ends first; children of one phase end together."""
+
+    INGEST = 1
+    WORKERS = 2
+    API = 3
+    SIM = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Simulation:
+    """The venue servers of this run: their listening descriptors (Binance, Bybit, OKX), and a capture to play."""
+
+    descriptors: tuple[int, int, int]
+    capture: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Post:
+    """One child that should be running. `symbol` is None for those that serve all symbols."""
+
+    launch: Launch
+    phase: Phase
+    symbol: str | None = None
+
+    @property
+    def name(self) -> str:
+        """Its name in the control protocol, /health, its log and its lock."""
+        return self.launch.name
+
+
+INGEST: Final = "ingest"
+API: Final = "api"
+SIM: Final = "sim"
+
+
+def roster(effective: Effective, api_fd: int, simulation: Simulation | None) -> dict[str, Post]:
+    """All children of this configuration, in the order in which they are started."""
+    config = effective.config
+    where = paths(config, effective.base_dir)
+    file = ("--effective", str(where.effective))
+    posts = []
+    if simulation is not None:
+        fds = ",".join(str(fd) for fd in simulation.descriptors)
+        capture = ("--capture", str(simulation.capture)) if simulation.capture else ()
+        sim = Launch(SIM, ("liqmap.sim", *file, "--fds", fds, *capture), where.log(SIM), simulation.descriptors)
+        posts.append(Post(sim, Phase.SIM))
+    posts.append(Post(Launch(INGEST, ("liqmap.ingest", *file), where.log(INGEST)), Phase.INGEST))
+    nice = config.supervisor.worker_nice
+    for symbol in config.enabled_symbols:
+        worker = Launch(symbol, ("liqmap.worker", symbol, *file), where.log(symbol), nice=nice)
+        posts.append(Post(worker, Phase.WORKERS, symbol))
+    api = Launch(API, ("liqmap.api", *file, "--fd", str(api_fd)), where.log(API), (api_fd,), family=True)
+    posts.append(Post(api, Phase.API))
+    return {post.name: post for post in posts}
+
+
+_NO_CONCERN: Final[dict[Phase, frozenset[str]]] = {
+    Phase.INGEST: frozenset({"supervisor", "api", "model", "history", "symbols"}),
+    Phase.WORKERS: frozenset({"supervisor", "api", "venues", "ingest", "symbols"}),
+    Phase.API: frozenset({"supervisor", "ingest", "model", "symbols"}),
+    Phase.SIM: frozenset({"supervisor", "api", "model", "history", "ingest"}),
+}
+"""Sections whose change a child does not need to be restarted for. Ingest and the API follow changes of the symbols on
+HUP; a worker cares for its own symbol only. A section not named here concerns everybody."""
+
+
+def concern(post: Post, config: Config) -> Mapping[str, Any]:
+    """The part of the configuration that a child was started with: when it changes, the child has to be restarted."""
+    tables = {name: table for name, table in dump(config).items() if name not in _NO_CONCERN[post.phase]}
+    if post.phase is Phase.API:
+        tables["api"] = {**tables["api"], "bind": None}  # the descriptor stands in the launch
+    if post.symbol is not None:
+        symbol = config.symbols.get(post.symbol)
+        tables["symbols"] = None if symbol is None else msgspec.to_builtins(symbol)
+        tables["ring_events"] = config.ingest.ring_events
+    return tables
