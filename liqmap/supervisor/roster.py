@@ -70,9 +70,9 @@ def roster(effective: Effective, api_fd: int, simulation: Simulation | None) -> 
 
 
 _NO_CONCERN: Final[dict[Phase, frozenset[str]]] = {
-    Phase.INGEST: frozenset({"supervisor", "api", "model", "history", "symbols"}),
-    Phase.WORKERS: frozenset({"supervisor", "api", "venues", "ingest", "symbols"}),
-    Phase.API: frozenset({"supervisor", "ingest", "model", "symbols"}),
+    Phase.INGEST: frozenset({"supervisor", "api", "model", "history", "sim", "symbols"}),
+    Phase.WORKERS: frozenset({"supervisor", "api", "venues", "ingest", "sim", "symbols"}),
+    Phase.API: frozenset({"supervisor", "ingest", "model", "sim", "symbols"}),
     Phase.SIM: frozenset({"supervisor", "api", "model", "history", "ingest"}),
 }
 """Sections whose change a child does not need to be restarted for. Ingest and the API follow changes of the symbols on
