@@ -68,10 +68,6 @@ class OkxFeed(MarketFeed):
         """REST answers from the same quotes."""
         return self._rest.answer(path, query, now_ms)
 
-    def lists_index(self, name: str) -> bool:
-        """Is `name` an index such as BTC-USDT?"""
-        return any(listed.startswith(f"{name}-") for listed in self.by_name)
-
     # --- prints -------------------------------------------------------------------------------------------------
 
     def write_prints(

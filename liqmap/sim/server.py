@@ -56,6 +56,8 @@ class VenueServer:
         self.last_payload: dict[str, bytes] = {}
         """The latest message of each topic, from which faults make broken ones."""
         self.messages = 0
+        self.notes: dict[str, object] = {}
+        """What whoever drives the server wants its state to say (a capture: how far it is)."""
         self._subscribers: dict[str, dict[int, Connection]] = {}
         self._held: deque[Message] = deque(maxlen=_HELD_MESSAGES)
         self._opened = 0
@@ -295,6 +297,7 @@ class VenueServer:
             "venue": self.venue.name.lower(),
             "messages": self.messages,
             "opened": self._opened,
+            **self.notes,
             "connections": [
                 {
                     "number": connection.number,

@@ -3,9 +3,12 @@
 import asyncio
 import contextlib
 import socket
+import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
+from liqmap.clock import ReplayTime
 from liqmap.config import Config
 from liqmap.domain.enums import Venue
 from liqmap.sim.binance_feed import BinanceFeed
@@ -18,9 +21,11 @@ from liqmap.sim.listings import listings_of
 from liqmap.sim.market_feed import MarketFeed
 from liqmap.sim.okx_feed import OkxFeed
 from liqmap.sim.okx_server import OkxRules, OkxServer
+from liqmap.sim.playback import CaptureFeed, Playback
 from liqmap.sim.pump import MarketPump, wall_ms
 from liqmap.sim.server import VenueServer
 from liqmap.sim.tape import Market
+from liqmap.store.capture import describe
 
 VENUES = (Venue.BINANCE, Venue.BYBIT, Venue.OKX)
 """The order of sockets on the command line."""
@@ -67,10 +72,44 @@ class MarketVenues:
         pairs = [(feeds[venue], self.servers[venue]) for venue in VENUES]
         self.pump = MarketPump(markets, pairs, speed=speed, step_ms=step_ms)
 
+    @property
+    def losses(self) -> int:
+        """A market loses nothing."""
+        return 0
+
     async def serve(self, listening: Mapping[Venue, socket.socket], stopped: asyncio.Event) -> None:
         """Serve until `stopped`."""
         async with running(self.servers, listening):
             await until_stopped(self.pump.run(), stopped)
+
+
+class CaptureVenues:
+    """Three servers over one capture of raw frames. Raises CaptureUnreadable when there is nothing to play."""
+
+    def __init__(self, config: Config, path: Path, line: ReplayTime, rules: VenueRules | None = None) -> None:
+        self.held = describe(path)
+        feeds = {
+            venue: CaptureFeed(venue, {*listings_of(config, venue), *self.held.instruments.get(venue, ())})
+            for venue in VENUES
+        }
+        rules = rules or VenueRules()
+
+        def engine_ms() -> int:
+            return line.engine_ns(time.time_ns()) // 1_000_000
+
+        self.servers = {venue: server_of(venue, feed, Faults(), rules, engine_ms) for venue, feed in feeds.items()}
+        self.playback = Playback(path, feeds, self.servers, line)
+        self.playback.load_lists()
+
+    @property
+    def losses(self) -> int:
+        """Damaged places of the capture."""
+        return self.held.losses
+
+    async def serve(self, listening: Mapping[Venue, socket.socket], stopped: asyncio.Event) -> None:
+        """Serve until `stopped`; after the end of the capture the venues stay up and say nothing more."""
+        async with running(self.servers, listening):
+            await until_stopped(self.playback.run(), stopped)
 
 
 @contextlib.asynccontextmanager

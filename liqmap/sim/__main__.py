@@ -1,0 +1,7 @@
+"""`python -m liqmap.sim`."""
+
+import sys
+
+from liqmap.sim.main import main
+
+sys.exit(main())

@@ -1,0 +1,139 @@
+"""The process that plays the venues: `python -m liqmap.sim --effective PATH --fds BINANCE,BYBIT,OKX [--capture FILE]`.
+
+The descriptors are listening sockets that were inherited. Without `--fds` (by hand) the process listens on the
+loopback addresses that the configuration names as the venues' REST hosts.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import logging
+import socket
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from liqmap.child import Child, open_child
+from liqmap.clock import ReplayTime
+from liqmap.config import Config, ConfigError, RunMode
+from liqmap.domain.enums import Venue
+from liqmap.logs import fields
+from liqmap.sim.market import SimulatedMarket
+from liqmap.sim.pump import wall_ms
+from liqmap.sim.venues import VENUES, CaptureVenues, MarketVenues
+from liqmap.sim.worlds import open_market
+from liqmap.store.capture import CaptureUnreadable
+
+log = logging.getLogger(__name__)
+
+BEAT_S = 0.25
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Serve until told to stop; the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m liqmap.sim", description=__doc__)
+    parser.add_argument("--effective", required=True, type=Path, help="the validated configuration of this run")
+    parser.add_argument("--fds", type=_descriptors, help="three listening sockets: Binance, Bybit, OKX")
+    parser.add_argument("--capture", type=Path, help="raw frames to play instead of a simulated market")
+    given = parser.parse_args(arguments)
+    with open_child("sim", given.effective) as child, contextlib.ExitStack() as open_sockets:
+        listening = {
+            venue: open_sockets.enter_context(listener)
+            for venue, listener in zip(VENUES, _sockets(given.fds, child.config), strict=True)
+        }
+        venues = _captured(child, given.capture) if given.capture else _simulated(child)
+        asyncio.run(_serve(child, venues, listening))
+    return 0
+
+
+def line_of(mode: RunMode) -> ReplayTime:
+    """Which wall time is which time of the capture."""
+    return ReplayTime(mode.engine_origin_ns, mode.wall_origin_ns, mode.speed)
+
+
+def _captured(child: Child, path: Path) -> CaptureVenues:
+    child.beat()
+    try:
+        venues = CaptureVenues(child.config, path, line_of(child.mode))
+    except CaptureUnreadable as error:
+        raise ConfigError(str(error)) from error
+    held = venues.held
+    frames = sum(sum(topics.values()) for topics in held.topics.values())
+    log.info("playing a capture", extra=fields(file=path, frames=frames, losses=held.losses, speed=child.mode.speed))
+    return venues
+
+
+def _simulated(child: Child) -> MarketVenues:
+    config = child.config
+    markets: list[SimulatedMarket] = []
+    start_ms = wall_ms()
+    for symbol in config.enabled_symbols:
+        child.beat()
+        if symbol not in config.sim.symbols:
+            log.warning("no market is simulated for this symbol: sim.symbols has none", extra=fields(symbol=symbol))
+            continue
+        begun_s = time.monotonic()
+        markets.append(open_market(config.sim, symbol, start_ms))
+        log.info("market open", extra=fields(symbol=symbol, took_s=round(time.monotonic() - begun_s, 2)))
+    if not markets:
+        raise ConfigError("none of the enabled symbols stands in sim.symbols, so there is no market to simulate")
+    return MarketVenues(config, markets, seed=config.sim.seed, speed=child.mode.speed)
+
+
+async def _serve(child: Child, venues: MarketVenues | CaptureVenues, listening: Mapping[Venue, socket.socket]) -> None:
+    stopped = asyncio.Event()
+    beating = asyncio.create_task(_beat(child, venues, stopped))
+    try:
+        await venues.serve(listening, stopped)
+    finally:
+        stopped.set()
+        await beating
+
+
+async def _beat(child: Child, venues: MarketVenues | CaptureVenues, stopped: asyncio.Event) -> None:
+    while not stopped.is_set():
+        child.beat(
+            ready=True,
+            engine_ns=child.clock.now_ns(),
+            errors=venues.losses,
+            work=sum(server.messages for server in venues.servers.values()),
+        )
+        if child.should_stop():
+            stopped.set()
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(stopped.wait(), BEAT_S)
+
+
+def _descriptors(text: str) -> tuple[int, ...]:
+    numbers = tuple(int(part) for part in text.split(","))
+    if len(numbers) != len(VENUES):
+        raise argparse.ArgumentTypeError(f"{len(VENUES)} descriptors are needed: Binance, Bybit, OKX")
+    return numbers
+
+
+def _sockets(descriptors: tuple[int, ...] | None, config: Config) -> list[socket.socket]:
+    if descriptors is not None:
+        try:
+            inherited = [socket.socket(fileno=number) for number in descriptors]
+        except OSError as error:
+            raise ConfigError(f"--fds {','.join(map(str, descriptors))}: {error.strerror}") from error
+        for listener in inherited:
+            listener.setblocking(False)
+        return inherited
+    venues = config.venues
+    addresses = (venues.binance.rest, venues.bybit.rest, venues.okx.rest)
+    return [_listen(venue, address) for venue, address in zip(VENUES, addresses, strict=True)]
+
+
+def _listen(venue: Venue, address: str) -> socket.socket:
+    key = f"venues.{venue.name.lower()}.rest"
+    parts = urlsplit(address)
+    if parts.hostname not in ("127.0.0.1", "localhost", "::1") or parts.port is None:
+        raise ConfigError(f"{key} = {address!r}: without --fds this must be an address on loopback with a port")
+    try:
+        listener = socket.create_server((parts.hostname, parts.port), backlog=256)
+    except OSError as error:
+        raise ConfigError(f"{key} = {address!r}: cannot be listened on: {error.strerror}") from error
+    listener.setblocking(False)
+    return listener
