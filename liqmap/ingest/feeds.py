@@ -1,0 +1,224 @@
+"""What is known of every feed: freshness, silence, gaps, and why. The router's thread owns it, `feeds_board` paints it.
+
+A *source* is a link or a poll; a *feed* is one topic of one symbol at one venue, carried by a source. A feed that
+should speak and does not, on a connection that stands, while others speak, is **silent**: the failure that no
+reconnect announces. Quiet feeds (liquidations) are never silent by themselves, but they are missing when everything
+else on their source is silent.
+"""
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Final
+
+from liqmap.domain.enums import GapReason, Topic, Venue
+from liqmap.ingest.gaps import Feed, GapList
+from liqmap.ingest.handoff import LinkState
+
+_SLOWNESS: Final = {
+    Topic.TRADE: 2.0,
+    Topic.OPEN_INTEREST: 4.0,
+    Topic.FUNDING: 10.0,
+    Topic.RATIO: 30.0,
+    Topic.INSTRUMENTS: 60.0,
+}
+"""How many times `silent_after_s` a topic may rest, from the cadences of exchanges.md §5-§7; 1 for the others."""
+
+_GRAVER: Final = {
+    GapReason.NOT_CONNECTED: frozenset({GapReason.REFUSED}),
+    GapReason.DISCONNECTED: frozenset({GapReason.REFUSED}),
+}
+"""What an open gap is called anew for. Silence stays silence while the link tries again and again."""
+
+_MS: Final = 1_000_000
+
+
+@dataclass(slots=True)
+class FeedState:
+    """One feed. Times are engine ns, -1: never."""
+
+    source: str
+    quiet: bool
+    since_ns: int
+    every_s: float = 0.0
+    """Of a poll: its rhythm."""
+    events: int = 0
+    last_event_ns: int = -1
+    gaps: int = 0
+    silent: bool = False
+    missing: bool = False
+    heard_ns: int = -1
+    """Since its last event, when a connection (or a reply) first stood that should have carried it."""
+
+
+@dataclass(slots=True)
+class SourceState:
+    """One link or poll."""
+
+    venue: Venue
+    name: str
+    is_link: bool
+    state: LinkState = LinkState.CONNECTING
+    reason: str = ""
+    complaint: str = ""
+    """What the venue said about a subscription, in its words."""
+    delay_s: float = 0.0
+    reconnects: int = 0
+    frames: int = 0
+    size: int = 0
+    dropped: int = 0
+    opened_ns: int = -1
+    last_frame_ns: int = -1
+    feeds: set[Feed] = field(default_factory=set)
+
+
+@dataclass(slots=True)
+class VenueState:
+    """What is counted per venue."""
+
+    enabled: bool = True
+    malformed: int = 0
+    refused_rows: Counter[str] = field(default_factory=Counter)
+    """Configured instruments whose contract size nobody told us, with the rows refused for it so far."""
+    problems: dict[str, str] = field(default_factory=dict)
+    """Standing problems in words, by a key that lets them be withdrawn."""
+    lag_ms: float = float("nan")
+
+
+class Feeds:
+    """All of it. Nothing here asks for the time: `now_ns` is engine time and comes from the caller."""
+
+    def __init__(self, silent_after_s: float) -> None:
+        self._silent_after_s = silent_after_s
+        self.feeds: dict[Feed, FeedState] = {}
+        self.sources: dict[str, SourceState] = {}
+        self.venues: dict[Venue, VenueState] = {}
+        self.gaps = GapList()
+        self.quarantined = 0
+        self.finished = False
+
+    def follow(
+        self, source: str, state: SourceState, feeds: Iterable[tuple[Feed, bool]], now_ns: int, every_s: float = 0.0
+    ) -> None:
+        """A source is to carry these (feed, quiet); what is new begins as not connected, what is gone is forgotten."""
+        known = self.sources.setdefault(source, state)
+        wanted: dict[Feed, bool] = {}
+        for feed, quiet in feeds:  # several streams may carry one feed: it may be quiet only if all of them may
+            wanted[feed] = quiet and wanted.get(feed, True)
+        for feed in known.feeds - wanted.keys():
+            self.drop(feed)
+        for feed in wanted.keys() - known.feeds:
+            self._begin(feed, source, wanted[feed], now_ns, every_s)
+        known.feeds = set(wanted)
+
+    def unfollow(self, source: str) -> None:
+        """A source is no longer wanted."""
+        state = self.sources.pop(source, None)
+        for feed in state.feeds if state else ():
+            self.drop(feed)
+
+    def drop(self, feed: Feed) -> None:
+        """A feed is no longer wanted."""
+        if self.feeds.pop(feed, None) is not None:
+            self.gaps.forget(feed)
+
+    def _begin(self, feed: Feed, source: str, quiet: bool, now_ns: int, every_s: float) -> None:
+        if feed not in self.feeds:
+            self.feeds[feed] = FeedState(source, quiet, now_ns, every_s)
+            if feed.symbol:
+                self._miss(feed, GapReason.NOT_CONNECTED)
+
+    def state_of(self, feed: Feed, source: str, now_ns: int) -> FeedState:
+        """The state of a feed. One that nobody announced (a stream may carry several) is followed from here."""
+        state = self.feeds.get(feed)
+        if state is None:
+            state = self.feeds[feed] = FeedState(source, True, now_ns)
+            self.sources[source].feeds.add(feed)
+        return state
+
+    def note(self, feed: Feed, source: str, now_ns: int) -> None:
+        """A fact came by it."""
+        state = self.state_of(feed, source, now_ns)
+        state.events += 1
+        state.last_event_ns = now_ns
+        state.heard_ns = -1
+        if state.missing:
+            self._found(feed, state, now_ns)
+
+    def _found(self, feed: Feed, state: FeedState, now_ns: int) -> None:
+        state.missing = state.silent = False
+        self.gaps.close(feed, now_ns // _MS)
+
+    def confirmed(self, source: str, now_ns: int) -> None:
+        """Market data came on the source: its quiet feeds are listened to again."""
+        for feed in self.sources[source].feeds:
+            state = self.feeds[feed]
+            if state.quiet and state.missing:
+                self._found(feed, state, now_ns)
+
+    def heard(self, source: str, now_ns: int) -> None:
+        """The source stands (a connection opened, a reply came): from now on its feeds should speak."""
+        for feed in self.sources[source].feeds:
+            state = self.feeds[feed]
+            if state.heard_ns < 0:
+                state.heard_ns = now_ns
+
+    def lost(self, source: str, reason: GapReason, now_ns: int) -> None:
+        """The source is gone or gave nothing: everything it carries is missing since it last spoke."""
+        for feed in self.sources[source].feeds:
+            if not feed.symbol:
+                continue
+            known = self.gaps.reason(feed)
+            if known is None or reason in _GRAVER.get(known, ()):
+                self._miss(feed, reason, now_ns)
+
+    def _miss(self, feed: Feed, reason: GapReason, now_ns: int = -1) -> None:
+        state = self.feeds[feed]
+        from_ns = max(state.last_event_ns, state.since_ns)
+        if state.quiet and now_ns >= 0:
+            # Silence of a quiet feed was listened to up to now.
+            from_ns = max(from_ns, self.sources[state.source].last_frame_ns)
+        state.missing = True
+        if self.gaps.open(feed, from_ns // _MS, reason):
+            state.gaps += 1
+
+    def stopped(self, now_ns: int) -> None:
+        """We end: nothing is listened to from here."""
+        for source in self.sources:
+            self.lost(source, GapReason.STOPPED, now_ns)
+
+    def look(self, now_ns: int) -> list[Feed]:
+        """Find feeds that became silent; returns them."""
+        speaking = [feed for feed, state in self.feeds.items() if self._spoke(state, now_ns)]
+        news = []
+        for feed, state in self.feeds.items():
+            if not state.silent and self._is_silent(feed, state, now_ns, speaking):
+                state.silent = True
+                self._miss(feed, GapReason.SILENT)
+                news.append(feed)
+        return news
+
+    def _spoke(self, state: FeedState, now_ns: int) -> bool:
+        return state.last_event_ns >= 0 and now_ns - state.last_event_ns <= self._silent_after_s * 1e9
+
+    def _is_silent(self, feed: Feed, state: FeedState, now_ns: int, speaking: list[Feed]) -> bool:
+        if state.heard_ns < 0 and state.last_event_ns < 0:
+            return False
+        if state.quiet:
+            return self._probes_are_silent(state)
+        source = self.sources.get(state.source)
+        if source is None or (state.heard_ns < 0 and source.state not in (LinkState.UP, LinkState.OPEN)):
+            return False
+        rested_ns = now_ns - max(state.heard_ns, state.last_event_ns)
+        patience_s = max(self._silent_after_s * _SLOWNESS.get(feed.topic, 1.0), 3.0 * state.every_s)
+        return rested_ns > patience_s * 1e9 and any(other != feed for other in speaking)
+
+    def _probes_are_silent(self, state: FeedState) -> bool:
+        """Everything on the source that should speak is silent, and there is such a thing."""
+        source = self.sources.get(state.source)
+        probes = [self.feeds[feed] for feed in source.feeds if not self.feeds[feed].quiet] if source else []
+        return bool(probes) and all(probe.silent for probe in probes)
+
+    def is_missing(self, feed: Feed) -> bool:
+        """Not delivering now."""
+        return self.feeds[feed].missing

@@ -1,0 +1,148 @@
+"""The feeds board: `Feeds` painted into one FEEDS record, with every reason in words. See shm/layout.py."""
+
+from collections.abc import Callable
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from liqmap.domain.enums import Venue
+from liqmap.ingest.feeds import Feeds, SourceState, VenueState
+from liqmap.ingest.handoff import LinkState
+from liqmap.shm.layout import (
+    GAP_ROW,
+    GAP_ROWS,
+    LINK_ROW,
+    LINK_ROWS,
+    TOPIC_ROW,
+    TOPIC_ROWS,
+    VENUE_ROW,
+    VENUE_ROWS,
+)
+
+_REASON_BYTES: Final = 160
+_NAMED: Final = 4
+"""How many names a reason lists before it says "and N more"."""
+
+_UP: Final = (LinkState.UP, LinkState.STOPPED)
+
+
+def painter(feeds: Feeds, as_of_ns: int) -> Callable[[NDArray[np.void]], None]:
+    """A function that fills one FEEDS record (a 0-d or one-element structured array) with the present state."""
+
+    def paint(record: NDArray[np.void]) -> None:
+        venues = [_venue_row(feeds, venue, state) for venue, state in feeds.venues.items()][:VENUE_ROWS]
+        links = [_link_row(state) for state in feeds.sources.values() if state.is_link][:LINK_ROWS]
+        topics = _topic_rows(feeds)[:TOPIC_ROWS]
+        gaps = [
+            (int(gap.feed.venue), int(gap.feed.topic), gap.feed.symbol.encode(), gap.from_ms, gap.to_ms, gap.reason)
+            for gap in feeds.gaps.rows(GAP_ROWS)
+        ]
+        record["as_of_ns"] = as_of_ns
+        record["gaps_version"] = feeds.gaps.version
+        record["quarantined"] = feeds.quarantined
+        record["finished"] = int(feeds.finished)
+        for name, rows, dtype in (
+            ("venue", venues, VENUE_ROW),
+            ("link", links, LINK_ROW),
+            ("topic", topics, TOPIC_ROW),
+            ("gap", gaps, GAP_ROW),
+        ):
+            record[f"{name}_count"] = len(rows)
+            if rows:
+                record[f"{name}s"][..., : len(rows)] = np.array(rows, dtype=dtype)
+
+    return paint
+
+
+def _venue_row(feeds: Feeds, venue: Venue, state: VenueState) -> tuple[object, ...]:
+    sources = [source for source in feeds.sources.values() if source.venue is venue]
+    links = [source for source in sources if source.is_link]
+    missing = any(feeds.is_missing(feed) for feed in feeds.feeds if feed.venue is venue)
+    delivering = state.enabled and not missing and any(source.state is LinkState.UP for source in links or sources)
+    return (
+        int(venue),
+        int(state.enabled),
+        int(delivering),
+        sum(source.reconnects for source in sources),
+        state.malformed,
+        len(state.refused_rows) + state.refused_rows.total(),
+        max((source.delay_s for source in sources), default=0.0),
+        float("nan"),
+        state.lag_ms,
+        sum(source.frames for source in sources),
+        _state_word(feeds, venue, state, sources).encode(),
+        _reason(feeds, venue, state, sources),
+    )
+
+
+def _state_word(feeds: Feeds, venue: Venue, state: VenueState, sources: list[SourceState]) -> str:
+    """The worst thing that is true."""
+    states = {source.state for source in sources}
+    if not state.enabled:
+        return "disabled"
+    if LinkState.REFUSED in states:
+        return "refused"
+    if any(feed.silent for key, feed in feeds.feeds.items() if key.venue is venue):
+        return "silent"
+    for word in (LinkState.BACKOFF, LinkState.CONNECTING, LinkState.OPEN):
+        if word in states:
+            return "connecting" if word is LinkState.OPEN else word.value
+    return "stopped" if LinkState.STOPPED in states else "up"
+
+
+def _reason(feeds: Feeds, venue: Venue, state: VenueState, sources: list[SourceState]) -> bytes:
+    """Everything that stands against this venue, the gravest first, in one line."""
+    silent = [
+        f"{feed.topic.name.lower()} {feed.symbol}"
+        for feed, known in feeds.feeds.items()
+        if feed.venue is venue and known.silent and not known.quiet
+    ]
+    parts = list(state.problems.values())
+    parts += [f"silent: {_named(silent)}"] if silent else []
+    parts += dict.fromkeys(source.reason for source in sources if source.state not in _UP and source.reason)
+    parts += dict.fromkeys(source.complaint for source in sources if source.complaint)
+    if state.refused_rows:
+        parts.append(f"refused, contract size unknown: {_named(list(state.refused_rows))}")
+    return _bytes("; ".join(parts))
+
+
+def _named(names: list[str]) -> str:
+    more = len(names) - _NAMED
+    return ", ".join(names[:_NAMED]) + (f" and {more} more" if more > 0 else "")
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode("ascii", "replace")[:_REASON_BYTES]
+
+
+def _link_row(source: SourceState) -> tuple[object, ...]:
+    return (
+        int(source.venue),
+        source.name.encode()[:24],
+        source.state.value.encode(),
+        source.reconnects,
+        source.frames,
+        source.size,
+        source.dropped,
+        source.delay_s,
+        source.opened_ns,
+        source.last_frame_ns,
+        _bytes(source.complaint if source.state is LinkState.UP else source.reason or source.complaint),
+    )
+
+
+def _topic_rows(feeds: Feeds) -> list[tuple[object, ...]]:
+    return [
+        (
+            int(feed.venue),
+            int(feed.topic),
+            feed.symbol.encode(),
+            state.events,
+            state.last_event_ns,
+            state.gaps,
+            int(state.silent),
+            int(feeds.is_missing(feed)),
+        )
+        for feed, state in feeds.feeds.items()
+    ]

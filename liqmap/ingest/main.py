@@ -1,0 +1,112 @@
+"""The ingest process: listens to the venues, or plays tables, and writes the rings and the feeds board.
+
+    python -m liqmap.ingest --effective var/run/main/effective.json
+
+The main thread is the router's thread. Threads beside it only listen (see `link`, `poller`) and hand over. It lives
+without a network: every feed's reason stands on the board, and the links keep trying.
+"""
+
+import argparse
+import logging
+import random
+from pathlib import Path
+from typing import Final
+
+from liqmap.child import Child, open_child
+from liqmap.config import ConfigError
+from liqmap.config.shipped import shipped_instruments
+from liqmap.ingest.feeds import Feeds
+from liqmap.ingest.feeds_board import painter
+from liqmap.ingest.handoff import Handoff
+from liqmap.ingest.lanes import Lane
+from liqmap.ingest.poller import RequestsFetcher
+from liqmap.ingest.router import Router
+from liqmap.ingest.sequence import EpochUnreadable, first_sequence, next_epoch
+from liqmap.ingest.switchboard import Surroundings, Switchboard
+from liqmap.ingest.table_main import play_tables
+from liqmap.ingest.transport import WebsocketConnector
+from liqmap.logs import fields
+from liqmap.shm.board import BoardWriter
+from liqmap.shm.layout import FEEDS, segment_name
+from liqmap.shm.ring import RingWriter
+from liqmap.store.quarantine import Quarantine
+
+_STOP_S: Final = 3.0
+_LONGEST_TURN_S: Final = 0.25
+
+log = logging.getLogger(__name__)
+
+
+def main() -> None:
+    """Entry point. Exit codes as `open_child`: 78 configuration, 75 something outside stands in the way."""
+    parser = argparse.ArgumentParser(prog="python -m liqmap.ingest", description="listens to the venues")
+    parser.add_argument("--effective", type=Path, required=True, help="what the supervisor wrote: effective.json")
+    path = parser.parse_args().effective
+    with open_child("ingest", path) as child:
+        try:
+            epoch = next_epoch(child.paths.lib_dir / "ingest.epoch")
+        except EpochUnreadable as error:
+            raise ConfigError(str(error)) from error
+        if child.mode.tables is not None:
+            play_tables(child, epoch)
+        else:
+            listen(child, epoch)
+
+
+def listen(child: Child, epoch: int) -> None:
+    """Listen to the venues until asked to stop."""
+    config = child.config
+    settings, instance = config.ingest, config.daemon.instance
+    handoff = Handoff(settings.queue_frames)
+    feeds = Feeds(settings.silent_after_s)
+    board = BoardWriter.open(segment_name(instance, "feeds"), FEEDS)
+    quarantine = Quarantine(child.paths.lib_dir / "quarantine", settings.quarantine_frames, settings.quarantine_bytes)
+
+    def lane(symbol: str) -> Lane:
+        return Lane(symbol, RingWriter.open(segment_name(instance, "ring", symbol)), first_sequence(epoch))
+
+    router = Router(settings, child.clock, handoff, feeds, quarantine)
+    around = Surroundings(
+        clock=child.clock,
+        handoff=handoff,
+        connect=WebsocketConnector(settings.connect_timeout_s, settings.max_frame_bytes, child.clock.now_ns),
+        fetcher=lambda: RequestsFetcher(settings.connect_timeout_s),
+        draw=random.random,
+        lane=lane,
+    )
+    switchboard = Switchboard(router, config, shipped_instruments(), around)
+    router.take_listing = switchboard.take_listing
+    switchboard.apply(config)
+    log.info("listening", extra=fields(epoch=epoch, symbols=",".join(config.enabled_symbols)))
+    while not child.should_stop():
+        if router.turn(min(_LONGEST_TURN_S, router.until_tick_s)):
+            switchboard.check()
+            _publish(child, router, board, handoff)
+        if child.reload.is_set():
+            _reload(child, switchboard)
+    switchboard.stop(_STOP_S, lambda: router.turn(0.05))
+    router.stop()
+    _publish(child, router, board, handoff)
+
+
+def _reload(child: Child, switchboard: Switchboard) -> None:
+    """Follow a changed configuration by difference; a bad one changes nothing."""
+    try:
+        effective = child.reread()
+    except ConfigError as error:
+        log.error("configuration not taken over", extra=fields(reason=str(error)))  # noqa: TRY400
+        return
+    switchboard.apply(effective.config)
+    log.info("configuration taken over", extra=fields(symbols=",".join(effective.config.enabled_symbols)))
+
+
+def _publish(child: Child, router: Router, board: BoardWriter, handoff: Handoff) -> None:
+    board.publish(painter(router.feeds, router.time.now_ns))
+    child.beat(
+        ready=True,
+        engine_ns=router.time.now_ns,
+        sequence=max((lane.next_sequence - 1 for lane in router.lanes.values()), default=0),
+        lag_events=handoff.waiting,
+        errors=sum(state.malformed for state in router.feeds.venues.values()),
+        work=router.frames,
+    )

@@ -1,0 +1,450 @@
+"""The router: the one place where frames become numbered events, and the one thread that owns what is mutable.
+
+Links and polls listen in threads of their own and hand over frozen messages; whatever is decided, counted or written
+is decided, counted and written here, in order of arrival. What a link has to know comes back to it as an order through
+its own queue. Calling the router from a second thread raises `WrongThread` at once: it would be a bug, not a race.
+"""
+
+import logging
+import math
+import queue
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from liqmap.clock import Clock
+from liqmap.config import IngestConfig
+from liqmap.domain.enums import GapReason, Kind, Topic, Venue
+from liqmap.domain.event import MISSING, Event
+from liqmap.domain.instrument import InstrumentTable
+from liqmap.exchanges.adapter import (
+    Adapter,
+    BookUpdate,
+    Control,
+    ControlKind,
+    Fact,
+    Ignored,
+    LinkPlan,
+    Malformed,
+    PollPlan,
+    Session,
+)
+from liqmap.ingest.engine_time import EngineTime
+from liqmap.ingest.feeds import Feeds
+from liqmap.ingest.gaps import Feed
+from liqmap.ingest.handoff import (
+    BadFrames,
+    Changed,
+    Ended,
+    Frames,
+    Handoff,
+    LinkState,
+    Message,
+    Opened,
+    Polled,
+    PollFailed,
+)
+from liqmap.ingest.lanes import Lane
+from liqmap.ingest.link import Delivering, Order, Reconnect, Rotate
+from liqmap.ingest.merge import Overlap, Replays
+from liqmap.ingest.sides import SideAlarm
+from liqmap.logs import fields
+from liqmap.store.quarantine import BadFact, Quarantine
+
+_REMIND_NS: Final = 1_000_000_000
+"""A link is told at most once in this time that it delivers."""
+
+_LOOK_NS: Final = 250_000_000
+
+_CLOSING_NOTICES: Final = frozenset({"64008"})
+"""Codes by which a venue announces that it will close the connection (OKX: a minute before an upgrade)."""
+
+_WATCHED: Final = frozenset({Kind.MARK_PRICE, Kind.LIQUIDATION})
+_LAG_KINDS: Final = frozenset({Kind.TRADE, Kind.MARK_PRICE})
+_LAG_WEIGHT: Final = 0.05
+
+log = logging.getLogger(__name__)
+
+
+class WrongThread(RuntimeError):
+    """Two threads touched the router."""
+
+
+@dataclass(slots=True)
+class Listener:
+    """The router's side of one link: a parser per connection, and the way back to it."""
+
+    venue: Venue
+    adapter: Adapter
+    orders: "queue.SimpleQueue[Order]"
+    plan: LinkPlan
+    """What the link was told last; its own copy may lag behind by a turn."""
+    sessions: dict[int, Session] = field(default_factory=dict)
+    overlap: Overlap | None = None
+    told_ns: dict[int, int] = field(default_factory=dict)
+    probed: bool = True
+    """False: it carries quiet streams only, so anything at all confirms it."""
+
+
+@dataclass(slots=True)
+class Asker:
+    """The router's side of one poll."""
+
+    plan: PollPlan
+    adapter: Adapter
+
+
+ListingTaker = Callable[[Venue, bytes], None]
+"""Takes the body of an instrument list. Raises Malformed."""
+
+
+def _untaken(_venue: Venue, _body: bytes) -> None:
+    """Nobody keeps instrument lists."""
+
+
+class Router:
+    """Owned by one thread: the first that calls `turn` (or anything else)."""
+
+    def __init__(
+        self,
+        settings: IngestConfig,
+        clock: Clock,
+        handoff: Handoff,
+        feeds: Feeds,
+        quarantine: Quarantine,
+    ) -> None:
+        self._settings = settings
+        self._clock = clock
+        self._handoff = handoff
+        self.feeds = feeds
+        self._quarantine = quarantine
+        self.take_listing: ListingTaker = _untaken
+        self.lanes: dict[str, Lane] = {}
+        self.listeners: dict[str, Listener] = {}
+        self.askers: dict[str, Asker] = {}
+        self._instruments = InstrumentTable(())
+        self._lane_of: dict[int, Lane] = {}
+        self._feed_of: dict[int, Feed] = {}
+        self._series: dict[int, str] = {}
+        self._replays = Replays()
+        self.sides = SideAlarm()
+        self.time = EngineTime(clock.now_ns(), clock.monotonic_ns())
+        self._next_tick_ns = self._next_look_ns = 0
+        self._owner: int | None = None
+        self.frames = 0
+        self.events = 0
+        self.refused_series = 0
+
+    # What the owner of the router sets up -------------------------------------------------------------------------
+
+    def use(self, instruments: InstrumentTable, lanes: dict[str, Lane]) -> None:
+        """From now on: these instruments, these symbols. Open connections go on with the new table."""
+        self._own()
+        self._instruments = instruments
+        self.lanes = lanes
+        self._lane_of = {
+            instrument.number: lanes[instrument.symbol] for instrument in instruments if instrument.symbol in lanes
+        }
+        self._feed_of.clear()
+        for listener in self.listeners.values():
+            for session in listener.sessions.values():
+                session.use(instruments)
+
+    # The loop -----------------------------------------------------------------------------------------------------
+
+    def turn(self, timeout_s: float) -> bool:
+        """Deal with everything that waits (at most `timeout_s` of waiting for it). True when the feeds were looked at.
+
+        The rings are written once per symbol for all of it; a TICK follows when it is due.
+        """
+        self._own()
+        for message in self._handoff.take(timeout_s):
+            self._handle(message)
+        now_ns = self._look_at_clocks()
+        looked = self._clock.monotonic_ns() >= self._next_look_ns
+        if looked:
+            self._next_look_ns = self._clock.monotonic_ns() + _LOOK_NS
+            self._look(now_ns)
+        for lane in self.lanes.values():
+            lane.flush()
+        return looked
+
+    def stop(self) -> None:
+        """Everything that is listened to ends here: say so in every ring."""
+        self._own()
+        self.feeds.stopped(self.time.now_ns)
+        self._tell_gaps(self.time.now_ns)
+        for lane in self.lanes.values():
+            lane.flush()
+
+    @property
+    def until_tick_s(self) -> float:
+        """Seconds until the next TICK is due."""
+        return max(0.0, (self._next_tick_ns - self._clock.monotonic_ns()) / 1e9)
+
+    def _own(self) -> None:
+        caller = threading.get_ident()
+        if self._owner is None:
+            self._owner = caller
+        elif self._owner != caller:
+            raise WrongThread("the router belongs to the thread that began with it")
+
+    def _look_at_clocks(self) -> int:
+        monotonic_ns = self._clock.monotonic_ns()
+        now_ns = self.time.look(self._clock.now_ns(), monotonic_ns)
+        if monotonic_ns >= self._next_tick_ns:
+            self._next_tick_ns = monotonic_ns + self._settings.tick_ms * 1_000_000
+            for lane in self.lanes.values():
+                lane.tick(now_ns)
+        return now_ns
+
+    def _look(self, now_ns: int) -> None:
+        for feed in self.feeds.look(now_ns):
+            log.warning(
+                "feed is silent",
+                extra=fields(venue=feed.venue.name.lower(), topic=feed.topic.name.lower(), symbol=feed.symbol),
+            )
+        for venue in self.feeds.venues:
+            self.standing(venue, "sides", self.sides.contradiction(venue))
+        self._tell_gaps(now_ns)
+
+    def standing(self, venue: Venue, key: str, problem: str | None) -> None:
+        """Raise or withdraw a standing problem of a venue; each change is one log line."""
+        problems = self.feeds.venues[venue].problems
+        if problem is None:
+            if problems.pop(key, None) is not None:
+                log.info("problem is over", extra=fields(venue=venue.name.lower(), problem=key))
+            return
+        if key not in problems:
+            log.error("problem", extra=fields(venue=venue.name.lower(), problem=key, reason=problem))
+        problems[key] = problem
+
+    def _tell_gaps(self, now_ns: int) -> None:
+        for gap in self.feeds.gaps.news():
+            lane = self.lanes.get(gap.feed.symbol)
+            if lane is not None:
+                lane.add(gap.event(self.time.at(now_ns)))
+
+    # Messages -----------------------------------------------------------------------------------------------------
+
+    def _handle(self, message: Message) -> None:
+        """One message of a thread that listens; sources that are no longer wanted are passed over."""
+        if message.source in self.feeds.sources:
+            if isinstance(message, Frames):
+                self._frames(message)
+            else:
+                self._rare(message)
+            if self.feeds.gaps.has_news:
+                self._tell_gaps(self.time.now_ns)
+
+    def _rare(self, message: Message) -> None:
+        match message:
+            case Opened():
+                self._opened(message)
+            case Ended():
+                self._ended(message)
+            case Changed():
+                self._changed(message)
+            case BadFrames():
+                for bad in message.bad:
+                    self._bad(message.source, message.receive_ns, bad.why, "", bad.sample, bad.size)
+            case Polled():
+                self._polled(message)
+            case PollFailed():
+                self._poll_failed(message)
+
+    def _opened(self, message: Opened) -> None:
+        listener = self.listeners[message.source]
+        listener.sessions[message.connection] = listener.adapter.session(self._instruments)
+        if len(listener.sessions) > 1 and listener.overlap is None:
+            listener.overlap = Overlap()
+        source = self.feeds.sources[message.source]
+        source.opened_ns = self.time.at(message.at_ns)
+        source.complaint = ""
+        self.feeds.heard(message.source, self.time.now_ns)
+
+    def _ended(self, message: Ended) -> None:
+        listener = self.listeners[message.source]
+        listener.sessions.pop(message.connection, None)
+        listener.told_ns.pop(message.connection, None)
+        if message.last:
+            listener.overlap = None
+            self.feeds.lost(message.source, message.gap, self.time.at(message.at_ns))
+
+    def _changed(self, message: Changed) -> None:
+        source = self.feeds.sources[message.source]
+        source.state, source.delay_s = message.state, message.delay_s
+        if message.state in (LinkState.BACKOFF, LinkState.REFUSED):
+            source.reconnects += 1
+            source.reason = message.reason
+            if message.state is LinkState.REFUSED:
+                self.feeds.lost(message.source, GapReason.REFUSED, self.time.at(message.at_ns))
+        elif message.state is LinkState.UP:
+            source.reason = ""
+
+    def _frames(self, message: Frames) -> None:
+        listener = self.listeners[message.source]
+        session = listener.sessions.get(message.connection)
+        if session is None:
+            return
+        now_ns = self.time.at(message.receive_ns)
+        source = self.feeds.sources[message.source]
+        source.frames += len(message.messages)
+        source.size += sum(map(len, message.messages))
+        source.last_frame_ns = now_ns
+        self.frames += len(message.messages)
+        parse = session.parse
+        data = not listener.probed
+        for raw in message.messages:
+            try:
+                facts = parse(raw, now_ns)
+            except Malformed as error:
+                self._bad(message.source, now_ns, error.why, error.field, raw, len(raw))
+                continue
+            for fact in facts:
+                if type(fact) is Event:
+                    self._event(fact, message.source, listener, message.connection)
+                    data = True
+                else:
+                    data |= self._no_event(fact, message, listener)
+        if data:
+            self._delivers(message, listener, now_ns)
+
+    def _delivers(self, message: Frames, listener: Listener, now_ns: int) -> None:
+        """Market data came: the link should know (now and then), quiet feeds of the link are being listened to."""
+        told_ns = listener.told_ns.get(message.connection)
+        if told_ns is not None and now_ns - told_ns < _REMIND_NS:
+            return
+        listener.told_ns[message.connection] = now_ns
+        listener.orders.put(Delivering(message.connection))
+        self.feeds.confirmed(message.source, now_ns)
+
+    def _no_event(self, fact: Fact, message: Frames, listener: Listener) -> bool:
+        """Anything a frame can say that is no event; True when it is market data."""
+        if isinstance(fact, BookUpdate):
+            if fact.symbol is not None:
+                self.feeds.note(Feed(fact.venue, Topic.DEPTH, fact.symbol), message.source, self.time.now_ns)
+            return True
+        if isinstance(fact, Control):
+            self._control(fact, message, listener)
+        elif isinstance(fact, Ignored):
+            refused = self.feeds.venues[listener.venue].refused_rows
+            if fact.instrument in refused:
+                refused[fact.instrument] += 1
+        return False
+
+    def _control(self, control: Control, message: Frames, listener: Listener) -> None:
+        said = fields(link=message.source, code=control.code, text=control.text)
+        if control.kind is ControlKind.NOTICE:
+            log.warning("notice of the venue", extra=said)
+            if control.code in _CLOSING_NOTICES:
+                listener.orders.put(Rotate(message.connection, f"notice {control.code}"))
+        elif control.kind is ControlKind.ERROR:
+            source = self.feeds.sources[message.source]
+            complaint = f"venue says: {control.code} {control.text}".strip()
+            if source.complaint != complaint:
+                log.warning("the venue complains", extra=said)
+            source.complaint = complaint
+
+    # Events -------------------------------------------------------------------------------------------------------
+
+    def _event(self, event: Event, source: str, listener: Listener | None, connection: int) -> None:
+        lane = self._lane_of.get(event.instrument)
+        if lane is None:
+            return
+        kind = event.kind
+        if kind == Kind.OPEN_INTEREST and not self._owns_series(event, source):
+            return
+        if listener is not None and listener.overlap is not None and not listener.overlap.is_news(connection, event):
+            return
+        if kind in _WATCHED:
+            if kind == Kind.LIQUIDATION and not self._replays.is_news(event):
+                return
+            self.sides.note(lane.symbol, event)
+        key = event.instrument << 16 | event.topic
+        feed = self._feed_of.get(key)
+        if feed is None:
+            feed = self._feed_of[key] = Feed(Venue(event.venue), Topic(event.topic), lane.symbol)
+        self.feeds.note(feed, source, self.time.now_ns)
+        if kind in _LAG_KINDS and event.venue_ms != MISSING:
+            self._note_lag(feed.venue, event)
+        lane.add(event)
+        self.events += 1
+
+    def _owns_series(self, event: Event, source: str) -> bool:
+        """Open interest of a contract comes from one source: a second one would be counted twice, so it is refused."""
+        owner = self._series.setdefault(event.instrument, source)
+        if owner == source:
+            return True
+        self.refused_series += 1
+        if self.refused_series & (self.refused_series - 1) == 0:
+            log.error(
+                "second source of open interest refused",
+                extra=fields(owner=owner, refused=source, instrument=event.instrument, times=self.refused_series),
+            )
+        return False
+
+    def release_series(self, source: str) -> None:
+        """A source is no longer wanted: another may carry on what it carried."""
+        self._own()
+        for instrument in [number for number, owner in self._series.items() if owner == source]:
+            del self._series[instrument]
+
+    def _note_lag(self, venue: Venue, event: Event) -> None:
+        state = self.feeds.venues[venue]
+        lag_ms = event.receive_ns / 1e6 - event.venue_ms
+        state.lag_ms = lag_ms if math.isnan(state.lag_ms) else state.lag_ms + _LAG_WEIGHT * (lag_ms - state.lag_ms)
+
+    def _bad(self, source: str, at_ns: int, why: str, where: str, frame: bytes, size: int) -> None:
+        """A frame that cannot be used: counted, kept for a person, and that is all it costs."""
+        state = self.feeds.sources[source]
+        venue = self.feeds.venues[state.venue]
+        venue.malformed += 1
+        self.feeds.quarantined += 1
+        if venue.malformed & (venue.malformed - 1) == 0:
+            log.warning(
+                "bad frame", extra=fields(link=source, reason=why, field=where, size=size, times=venue.malformed)
+            )
+        self._quarantine.keep(BadFact(at_ns, state.venue.name.lower(), state.name, why, where, frame, size))
+
+    # Polls --------------------------------------------------------------------------------------------------------
+
+    def _polled(self, message: Polled) -> None:
+        asker = self.askers[message.source]
+        now_ns = self.time.at(message.receive_ns)
+        source = self.feeds.sources[message.source]
+        source.frames += 1
+        source.size += len(message.body)
+        source.last_frame_ns = now_ns
+        try:
+            if asker.plan.topic is Topic.INSTRUMENTS:
+                self.take_listing(asker.plan.venue, message.body)
+                facts: Sequence[Fact] = ()
+                for feed in source.feeds:
+                    self.feeds.note(feed, message.source, now_ns)
+            else:
+                facts = asker.adapter.parse_reply(asker.plan, message.body, now_ns, self._instruments)
+        except Malformed as error:
+            self._bad(message.source, now_ns, error.why, error.field, message.body, len(message.body))
+            return
+        source.state, source.reason, source.delay_s = LinkState.UP, "", 0.0
+        self.feeds.heard(message.source, now_ns)
+        for fact in facts:
+            if isinstance(fact, Event):
+                self._event(fact, message.source, None, 0)
+
+    def _poll_failed(self, message: PollFailed) -> None:
+        source = self.feeds.sources[message.source]
+        refused = message.gap is GapReason.REFUSED
+        source.state = LinkState.REFUSED if refused else LinkState.BACKOFF
+        source.reason, source.delay_s = message.reason, message.delay_s
+        self.feeds.lost(message.source, message.gap, self.time.at(message.at_ns))
+
+    def reconnect_all(self, venue: Venue, reason: str) -> None:
+        """Every connection of a venue begins anew."""
+        self._own()
+        for listener in self.listeners.values():
+            if listener.venue is venue:
+                for connection in listener.sessions:
+                    listener.orders.put(Reconnect(connection, reason))

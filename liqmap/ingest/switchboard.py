@@ -1,0 +1,291 @@
+"""Which links and polls there are: from the configuration and the venues' lists of contracts, by difference.
+
+`apply` compares what is wanted with what runs. A link whose streams changed is told so on its open connection, one
+whose address changed is replaced, everything else is left alone: adding a symbol disturbs nobody.
+"""
+
+import logging
+import queue
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from liqmap.clock import Clock
+from liqmap.config import Config
+from liqmap.domain.enums import Topic, Venue
+from liqmap.domain.instrument import Instrument, InstrumentTable, Unlisted, configured_table
+from liqmap.exchanges.adapter import Adapter, LinkPlan, PollPlan
+from liqmap.exchanges.registry import ADAPTERS
+from liqmap.ingest import link as links
+from liqmap.ingest import poller as polls
+from liqmap.ingest.feeds import SourceState, VenueState
+from liqmap.ingest.freeze import VenueFreeze
+from liqmap.ingest.gaps import Feed
+from liqmap.ingest.handoff import Handoff
+from liqmap.ingest.lanes import Lane
+from liqmap.ingest.link import Link, Replan
+from liqmap.ingest.poller import Fetcher, Poller
+from liqmap.ingest.router import Asker, Listener, Router
+from liqmap.ingest.transport import Connector
+from liqmap.logs import fields
+
+log = logging.getLogger(__name__)
+
+
+class ListenerDied(RuntimeError):
+    """A thread that listens ended without being asked to: a bug, and nobody would hear the venue any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What every link and poll is given; tests hand in their own."""
+
+    clock: Clock
+    handoff: Handoff
+    connect: Connector
+    fetcher: Callable[[], Fetcher]
+    draw: Callable[[], float]
+    lane: Callable[[str], Lane]
+    """Opens the way into the ring of a symbol."""
+
+
+@dataclass(slots=True)
+class _RunningLink:
+    link: Link
+    thread: threading.Thread
+
+
+@dataclass(slots=True)
+class _RunningPoller:
+    poller: Poller
+    thread: threading.Thread
+
+
+class Switchboard:
+    """Owned by the router's thread."""
+
+    def __init__(self, router: Router, config: Config, shipped: Iterable[Instrument], around: Surroundings) -> None:
+        self._router = router
+        self._config = config
+        self._around = around
+        self._listed = {(instrument.venue, instrument.name): instrument for instrument in shipped}
+        self._refused_by_venue: dict[tuple[Venue, str], str] = {}
+        self._links: dict[str, _RunningLink] = {}
+        self._pollers: dict[Venue, _RunningPoller] = {}
+        self._freezes = {venue: VenueFreeze() for venue in ADAPTERS}
+        self._ending: list[threading.Thread] = []
+
+    def apply(self, config: Config) -> None:
+        """Make what runs equal to what `config` and the lists of contracts want."""
+        self._config = config
+        wanted = _wanted(config)
+        table, unlisted = configured_table(wanted, self._listed.values())
+        self._router.use(table, self._lanes(config))
+        for venue, adapter in ADAPTERS.items():
+            section = _section(config, venue)
+            state = self._router.feeds.venues.setdefault(venue, VenueState())
+            state.enabled = section.enabled
+            self._name_unlisted(venue, state, unlisted)
+            plans = adapter.link_plans(section, table) if section.enabled else ()
+            self._apply_links(venue, adapter, {links.source_of(plan): plan for plan in plans})
+            self._apply_polls(venue, adapter, self._poll_plans(adapter, section, table, unlisted))
+
+    def take_listing(self, venue: Venue, body: bytes) -> None:
+        """A venue's own list of contracts: sizes come from it from now on. Raises Malformed."""
+        listing = ADAPTERS[venue].parse_listing(body)
+        names = {names[venue] for names in _wanted(self._config).values() if venue in names}
+        before = {name: self._listed.get((venue, name)) for name in names}
+        for instrument in listing.instruments:
+            self._listed[venue, instrument.name] = instrument
+            self._refused_by_venue.pop((venue, instrument.name), None)
+        for name in names & listing.refused.keys():
+            self._listed.pop((venue, name), None)
+            self._refused_by_venue[venue, name] = listing.refused[name]
+        known = {instrument.name for instrument in listing.instruments} | listing.refused.keys()
+        absent = sorted(names - known) if not listing.cursor else []
+        self._router.standing(venue, "absent", f"not in the venue's list: {', '.join(absent)}" if absent else None)
+        after = {name: self._listed.get((venue, name)) for name in names}
+        if after != before:
+            log.warning(
+                "contract sizes changed",
+                extra=fields(venue=venue.name.lower(), **_differences(before, after)),
+            )
+            self.apply(self._config)
+
+    def check(self) -> None:
+        """Raises ListenerDied when a thread is gone that nobody asked to go."""
+        threads = [one.thread for one in self._links.values()] + [one.thread for one in self._pollers.values()]
+        for thread in threads:
+            if not thread.is_alive():
+                raise ListenerDied(f"the thread of {thread.name} ended")
+        self._ending = [thread for thread in self._ending if thread.is_alive()]
+
+    def stop(self, timeout_s: float, turn: Callable[[], object]) -> None:
+        """End every link and poll, dealing with what they still hand over by `turn`; waits at most `timeout_s`."""
+        for running in self._links.values():
+            running.link.stop.set()
+            self._ending.append(running.thread)
+        for poller in self._pollers.values():
+            poller.poller.stop.set()
+            self._ending.append(poller.thread)
+        deadline_ns = self._around.clock.monotonic_ns() + int(timeout_s * 1e9)
+        while self._around.clock.monotonic_ns() < deadline_ns and any(thread.is_alive() for thread in self._ending):
+            turn()
+        self._around.handoff.close()
+        turn()
+
+    # Symbols ------------------------------------------------------------------------------------------------------
+
+    def _lanes(self, config: Config) -> dict[str, Lane]:
+        present = self._router.lanes
+        return {symbol: present.get(symbol) or self._around.lane(symbol) for symbol in config.enabled_symbols}
+
+    def _name_unlisted(self, venue: Venue, state: VenueState, unlisted: tuple[Unlisted, ...]) -> None:
+        """Contracts whose size nobody knows are refused, counted, and named where everybody looks."""
+        mine = {entry.name for entry in unlisted if entry.venue is venue} if state.enabled else set()
+        for name in mine - state.refused_rows.keys():
+            why = self._refused_by_venue.get((venue, name), "contract size unknown")
+            log.error("instrument refused", extra=fields(venue=venue.name.lower(), instrument=name, reason=why))
+            state.refused_rows[name] = 0
+        for name in state.refused_rows.keys() - mine:
+            del state.refused_rows[name]
+
+    # Links --------------------------------------------------------------------------------------------------------
+
+    def _apply_links(self, venue: Venue, adapter: Adapter, wanted: Mapping[str, LinkPlan]) -> None:
+        for source in [source for source, one in self._router.listeners.items() if one.venue is venue]:
+            plan = wanted.get(source)
+            if plan is None or plan.url != self._router.listeners[source].plan.url:
+                self._end_link(source)
+        for source, plan in wanted.items():
+            running = self._links.get(source)
+            if running is None:
+                self._begin_link(source, plan, adapter)
+            elif plan != self._router.listeners[source].plan:
+                self._change_link(source, plan, adapter)
+
+    def _begin_link(self, source: str, plan: LinkPlan, adapter: Adapter) -> None:
+        around = self._around
+        orders: queue.SimpleQueue[links.Order] = queue.SimpleQueue()
+        link = Link(
+            plan,
+            adapter,
+            self._config.ingest,
+            around.clock,
+            around.connect,
+            around.handoff,
+            self._freezes[plan.venue],
+            around.draw,
+            orders,
+            threading.Event(),
+        )
+        probed = any(not stream.quiet for stream in plan.streams)
+        self._router.listeners[source] = Listener(plan.venue, adapter, orders, plan, probed=probed)
+        self._follow_link(source, plan)
+        thread = threading.Thread(target=links.hold, args=(link,), name=source, daemon=True)
+        self._links[source] = _RunningLink(link, thread)
+        thread.start()
+
+    def _follow_link(self, source: str, plan: LinkPlan) -> None:
+        carried = (
+            (Feed(plan.venue, stream.topic, symbol), stream.quiet)
+            for stream in plan.streams
+            for symbol in stream.symbols
+        )
+        state = SourceState(plan.venue, plan.name, is_link=True)
+        self._router.feeds.follow(source, state, carried, self._router.time.now_ns)
+
+    def _change_link(self, source: str, plan: LinkPlan, adapter: Adapter) -> None:
+        """More or less to listen to, on the connection that is open."""
+        listener = self._router.listeners[source]
+        old = {stream.name for stream in listener.plan.streams}
+        new = {stream.name for stream in plan.streams}
+        texts = (
+            *adapter.unsubscribe_texts([stream for stream in listener.plan.streams if stream.name not in new]),
+            *adapter.subscribe_texts([stream for stream in plan.streams if stream.name not in old]),
+        )
+        listener.plan = plan
+        listener.orders.put(Replan(plan, texts))
+        self._follow_link(source, plan)
+        log.info("link changed", extra=fields(link=source, added=len(new - old), removed=len(old - new)))
+
+    def _end_link(self, source: str) -> None:
+        running = self._links.pop(source)
+        running.link.stop.set()
+        self._ending.append(running.thread)
+        del self._router.listeners[source]
+        self._router.release_series(source)
+        self._router.feeds.unfollow(source)
+
+    # Polls --------------------------------------------------------------------------------------------------------
+
+    def _poll_plans(
+        self, adapter: Adapter, section: Any, table: InstrumentTable, unlisted: tuple[Unlisted, ...]
+    ) -> dict[str, PollPlan]:
+        """Readings of the listed contracts; the list of contracts is asked for those that are not listed, too."""
+        if not section.enabled:
+            return {}
+        missing = [Instrument(entry.venue, entry.name, 1.0, entry.symbol) for entry in unlisted]
+        asked = adapter.poll_plans(section, InstrumentTable([*table, *missing]))
+        listings = [plan for plan in asked if plan.topic is Topic.INSTRUMENTS]
+        readings = [plan for plan in adapter.poll_plans(section, table) if plan.topic is not Topic.INSTRUMENTS]
+        return {polls.source_of(plan): plan for plan in (*listings, *readings)}
+
+    def _apply_polls(self, venue: Venue, adapter: Adapter, wanted: dict[str, PollPlan]) -> None:
+        router = self._router
+        present = {source: asker.plan for source, asker in router.askers.items() if asker.plan.venue is venue}
+        for source in present.keys() - wanted.keys():
+            del router.askers[source]
+            router.release_series(source)
+            router.feeds.unfollow(source)
+        for source, plan in wanted.items():
+            router.askers[source] = Asker(plan, adapter)
+            symbols = plan.symbols if plan.topic is not Topic.INSTRUMENTS else ("",)
+            state = SourceState(plan.venue, plan.name, is_link=False)
+            carried = ((Feed(plan.venue, plan.topic, symbol), False) for symbol in symbols)
+            router.feeds.follow(source, state, carried, router.time.now_ns, plan.every_s)
+        if present != wanted and (wanted or venue in self._pollers):
+            self._poller(venue, adapter).replan(tuple(wanted.values()))
+
+    def _poller(self, venue: Venue, adapter: Adapter) -> Poller:
+        if venue not in self._pollers:
+            around = self._around
+            poller = Poller(
+                venue,
+                adapter,
+                self._config.ingest,
+                around.clock,
+                around.fetcher(),
+                around.handoff,
+                self._freezes[venue],
+                around.draw,
+                threading.Event(),
+            )
+            name = f"{venue.name.lower()}/polls"
+            thread = threading.Thread(target=polls.poll_forever, args=(poller,), name=name, daemon=True)
+            self._pollers[venue] = _RunningPoller(poller, thread)
+            thread.start()
+        return self._pollers[venue].poller
+
+
+def _wanted(config: Config) -> dict[str, dict[Venue, str]]:
+    """Symbol → venue → name of its contract there, for the enabled symbols and venues."""
+    wanted: dict[str, dict[Venue, str]] = {}
+    for symbol in config.enabled_symbols:
+        names = msgspec.structs.asdict(config.symbols[symbol].instruments)
+        wanted[symbol] = {venue: names[venue.name.lower()] for venue in ADAPTERS if names.get(venue.name.lower())}
+    return wanted
+
+
+def _section(config: Config, venue: Venue) -> Any:
+    return getattr(config.venues, venue.name.lower())
+
+
+def _differences(before: dict[str, Instrument | None], after: dict[str, Instrument | None]) -> dict[str, str]:
+    def size(instrument: Instrument | None) -> str:
+        return "refused" if instrument is None else f"{instrument.contract_base:g}"
+
+    return {name: f"{size(before[name])}->{size(after[name])}" for name in before if before[name] != after[name]}
