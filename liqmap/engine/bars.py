@@ -1,0 +1,275 @@
+"""From prints to one bar per minute: OHLC of the reference price, taker volumes and the change of open interest.
+
+The reference price stands for the mark: each second takes the first source of the chain mark (of any venue), mid,
+last trade that has spoken within FRESH_S. So a dead mark feed in the middle of a minute hands over to mid in the middle
+of that minute. Everything of a minute is in one `MinuteBar`, so that no share of one minute ever meets the open
+interest of another. Sums are taken in the order of arrival, so that no cut of the stream into batches changes a bit.
+"""
+
+from dataclasses import dataclass, field
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from liqmap.domain.enums import Kind, PriceSource
+from liqmap.domain.event import FLAG_FROM_BAR
+from liqmap.engine.frames import Liquidation
+from liqmap.engine.spec import MINUTE_S, SECOND_NS
+
+FRESH_S: Final = 10
+"""A price older than this does not stand for the mark while another source is fresher (Bybit and OKX print marks at
+least each 10 s, Binance each second)."""
+
+VENUE_CLOCK_NS: Final = 5 * SECOND_NS
+"""A venue's own time is believed while it lies this close to the time of receipt."""
+
+CHAIN: Final = (PriceSource.MARK, PriceSource.MID, PriceSource.LAST_TRADE)
+_SOURCES: Final = len(CHAIN)
+_NEVER: Final = -(10**9)
+
+_SOURCE_OF_KIND: Final = np.full(256, -1, dtype=np.int64)
+_SOURCE_OF_KIND[[Kind.MARK_PRICE, Kind.MID_PRICE, Kind.TRADE]] = range(_SOURCES)
+
+
+@dataclass(frozen=True, slots=True)
+class OpenInterestStep:
+    """What is known of a minute's change of open interest: base, one-sided; NaN is unknown.
+
+    `previous_base` is the level before the first of these changes. `spans`: (minutes covered, change) of each.
+    """
+
+    change_base: float
+    previous_base: float
+    spans: tuple[tuple[int, float], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class MinuteBar:
+    """One minute. Prices are NaN when nobody spoke, volumes when no trade feed has spoken."""
+
+    minute_ms: int
+    open: float
+    high: float
+    low: float
+    close: float
+    taker_buy_base: float
+    taker_sell_base: float
+    open_interest: OpenInterestStep
+
+    @property
+    def known(self) -> bool:
+        """Whether the minute has prices."""
+        return self.close == self.close
+
+
+@dataclass(slots=True)
+class MinuteTape:
+    """What was printed in one minute, per source and second, while it is open."""
+
+    start_s: int
+    first: NDArray[np.float64] = field(default_factory=lambda: np.full(_SOURCES * MINUTE_S, np.nan))
+    last: NDArray[np.float64] = field(default_factory=lambda: np.full(_SOURCES * MINUTE_S, np.nan))
+    low: NDArray[np.float64] = field(default_factory=lambda: np.full(_SOURCES * MINUTE_S, np.inf))
+    high: NDArray[np.float64] = field(default_factory=lambda: np.full(_SOURCES * MINUTE_S, -np.inf))
+    taker_base: NDArray[np.float64] = field(default_factory=lambda: np.zeros(3))
+    trades: int = 0
+    liquidations: list[Liquidation] = field(default_factory=list)
+    changes: list[tuple[int, float]] = field(default_factory=list)
+    previous_base: float = float("nan")
+
+    def print(self, cells: NDArray[np.int64], prices: NDArray[np.float64]) -> None:
+        """Prints in order of arrival; cell = source * 60 + second of the minute."""
+        np.minimum.at(self.low, cells, prices)
+        np.maximum.at(self.high, cells, prices)
+        self.last[cells] = prices  # of several prints in one second the last one stays
+        unseen = np.isnan(self.first[cells])
+        self.first[cells[unseen][::-1]] = prices[unseen][::-1]
+
+    def trade(self, taker_sides: NDArray[np.uint8], quantities: NDArray[np.float64]) -> None:
+        """Volumes by TakerSide, in order of arrival; side 0 (not said) is kept apart."""
+        np.add.at(self.taker_base, np.minimum(taker_sides, 2) * (taker_sides <= 2), quantities)
+        self.trades += len(quantities)
+
+    def step(self) -> OpenInterestStep:
+        """The booked changes."""
+        change = sum(amount for _, amount in self.changes) if self.changes else float("nan")
+        return OpenInterestStep(change, self.previous_base, tuple(self.changes))
+
+    def range_of(self, source: int, from_s: int, to_s: int) -> tuple[float, float]:
+        """Lowest and highest print of a source in the seconds from_s..to_s; (inf, -inf) without any."""
+        a = source * MINUTE_S + max(0, from_s - self.start_s)
+        b = source * MINUTE_S + min(MINUTE_S, to_s - self.start_s + 1)
+        return (float(self.low[a:b].min()), float(self.high[a:b].max())) if b > a else (np.inf, -np.inf)
+
+
+class Tape:
+    """The open minute, minutes that events already speak of, and the last closed one; and the newest prices."""
+
+    def __init__(self, first_minute_s: int) -> None:
+        self.open_s = first_minute_s
+        self.index_price = float("nan")
+        self._minutes: dict[int, MinuteTape] = {}
+        self._closed: MinuteTape | None = None
+        self._newest = [(float("nan"), _NEVER * SECOND_NS)] * _SOURCES
+        self._carried = [(float("nan"), _NEVER)] * _SOURCES
+        self._traded = False
+        self._from_bars = False
+
+    def minute(self, second: int) -> MinuteTape:
+        """The tape to write an event of that second on: a late one counts into the minute that is open."""
+        start_s = max(self.open_s, second - second % MINUTE_S)
+        tape = self._minutes.get(start_s)
+        if tape is None:
+            tape = self._minutes[start_s] = MinuteTape(start_s)
+        return tape
+
+    @property
+    def open_liquidations(self) -> tuple[Liquidation, ...]:
+        """Those of the open minute so far."""
+        tape = self._minutes.get(self.open_s)
+        return tuple(tape.liquidations) if tape else ()
+
+    def spoken_of(self, until_s: int) -> list[int]:
+        """Start seconds, rising, of the minutes up to `until_s` that have events."""
+        return sorted(start_s for start_s in self._minutes if start_s <= until_s)
+
+    def add(self, events: NDArray[np.void]) -> None:
+        """Take the marks, mids and trades among `events` (EVENT_DTYPE); other kinds and impossible prices are left."""
+        prices = events["price"]
+        sources = _SOURCE_OF_KIND[events["kind"]]
+        keep = (sources >= 0) & (prices > 0) & (prices < np.inf)
+        if not keep.all():
+            events, prices, sources = events[keep], prices[keep], sources[keep]
+        if len(events) == 0:
+            return
+        times_ns = event_times(events)
+        seconds = np.maximum(times_ns // SECOND_NS, self.open_s)
+        self._remember(events, prices, sources, times_ns)
+        starts = seconds - seconds % MINUTE_S
+        lowest, highest = int(starts.min()), int(starts.max())
+        if lowest == highest:
+            self._add_to(self.minute(lowest), events, prices, sources, seconds)
+            return
+        for start_s in np.unique(starts).tolist():
+            own = starts == start_s
+            self._add_to(self.minute(start_s), events[own], prices[own], sources[own], seconds[own])
+
+    def _add_to(
+        self,
+        tape: MinuteTape,
+        events: NDArray[np.void],
+        prices: NDArray[np.float64],
+        sources: NDArray[np.int64],
+        seconds: NDArray[np.int64],
+    ) -> None:
+        tape.print(sources * MINUTE_S + (seconds - tape.start_s), prices)
+        quantities = events["quantity"]
+        traded = (events["kind"] == Kind.TRADE) & (quantities > 0) & (quantities < np.inf)
+        if traded.any():
+            self._traded = True
+            tape.trade(events["side"][traded], quantities[traded])
+
+    def _remember(
+        self,
+        events: NDArray[np.void],
+        prices: NDArray[np.float64],
+        sources: NDArray[np.int64],
+        times_ns: NDArray[np.int64],
+    ) -> None:
+        for source in range(_SOURCES):
+            at = np.flatnonzero(sources == source)
+            if len(at):
+                self._newest[source] = float(prices[at[-1]]), int(times_ns[at[-1]])
+        marks = events["extra"][sources == 0]
+        known = marks[marks > 0]
+        if len(known):
+            self.index_price = float(known[-1])
+        self._from_bars = bool(events["flags"][-1] & FLAG_FROM_BAR)
+
+    def newest(self, now_ns: int) -> tuple[float, PriceSource | None, int]:
+        """The reference price now: (price, source, its time), by the chain; the freshest when none is fresh."""
+        for source, (price, at_ns) in zip(CHAIN, self._newest, strict=True):
+            if now_ns - at_ns <= FRESH_S * SECOND_NS:
+                return price, source, at_ns
+        freshest = max(range(_SOURCES), key=lambda place: (self._newest[place][1], -place))
+        price, at_ns = self._newest[freshest]
+        return (price, CHAIN[freshest], at_ns) if price == price else (price, None, -1)
+
+    @property
+    def last_trade(self) -> float:
+        """Price of the newest trade, NaN without any."""
+        return self._newest[CHAIN.index(PriceSource.LAST_TRADE)][0]
+
+    def range_around(self, second: int, reach_s: int) -> tuple[float, float] | None:
+        """Range of the reference price within `reach_s` of a second, as far as it is known by now; None: unknown.
+
+        Prices that were made from minute bars say where price was within their minute, not within their second.
+        """
+        if self._from_bars:
+            reach_s = MINUTE_S
+        from_s, to_s = second - reach_s, second + reach_s
+        tapes = [tape for tape in (self._closed, *self._minutes.values()) if tape is not None]
+        for source in range(_SOURCES):
+            ranges = [tape.range_of(source, from_s, to_s) for tape in tapes]
+            low = min((low for low, _ in ranges), default=np.inf)
+            if low < np.inf:
+                return low, max(high for _, high in ranges)
+            price, at_ns = self._newest[source]
+            if 0 <= second - at_ns // SECOND_NS <= FRESH_S:
+                return price, price
+        return None
+
+    def open_range(self, now_ns: int) -> tuple[float, float] | None:
+        """Range of the reference price in the open minute so far, None: nobody spoke."""
+        tape = self._minutes.get(self.open_s)
+        if tape is None:
+            return None
+        _, low, high, _ = self._ohlc(tape, min(MINUTE_S, max(1, now_ns // SECOND_NS - self.open_s + 1)))
+        return (low, high) if low == low else None
+
+    def close(self, minute_s: int) -> tuple[MinuteBar, MinuteTape]:
+        """Close the minute that starts at `minute_s`; the next one is open from here on."""
+        tape = self._minutes.pop(minute_s, None) or MinuteTape(minute_s)
+        open_, low, high, close = self._ohlc(tape, MINUTE_S)
+        buy, sell = tape.taker_base[1:].tolist() if self._traded else (np.nan, np.nan)
+        for source in range(_SOURCES):
+            row = tape.last[source * MINUTE_S : (source + 1) * MINUTE_S]
+            printed = np.flatnonzero(~np.isnan(row))
+            if len(printed):
+                self._carried[source] = float(row[printed[-1]]), minute_s + int(printed[-1])
+        self._closed = tape
+        self.open_s = minute_s + MINUTE_S
+        return MinuteBar(minute_s * 1000, open_, high, low, close, buy, sell, tape.step()), tape
+
+    def _ohlc(self, tape: MinuteTape, seconds: int) -> tuple[float, float, float, float]:
+        """Open, low, high, close of the reference price over the first `seconds` of a minute; NaN: nobody spoke."""
+        nobody = (np.nan, np.nan, np.nan, np.nan)
+        if np.isnan(tape.last).all():
+            return nobody
+        second = np.arange(seconds)
+        open_, low, high, close = (np.full(seconds, np.nan) for _ in range(4))
+        for source in reversed(range(_SOURCES)):
+            block = slice(source * MINUTE_S, source * MINUTE_S + seconds)
+            last, first = tape.last[block], tape.first[block]
+            printed = ~np.isnan(last)
+            newest = np.maximum.accumulate(np.where(printed, second, -1))
+            price, at_s = self._carried[source]
+            held = np.where(newest >= 0, last[newest], price)
+            age = second - np.where(newest >= 0, newest, at_s - tape.start_s)
+            use = age <= FRESH_S
+            open_[use] = np.where(printed, first, held)[use]
+            low[use] = np.where(printed, tape.low[block], held)[use]
+            high[use] = np.where(printed, tape.high[block], held)[use]
+            close[use] = held[use]
+        known = np.flatnonzero(~np.isnan(close))
+        if len(known) == 0:
+            return nobody
+        return float(open_[known[0]]), float(low[known].min()), float(high[known].max()), float(close[known[-1]])
+
+
+def event_times(events: NDArray[np.void]) -> NDArray[np.int64]:
+    """Time of each event, ns: the venue's own where it lies within VENUE_CLOCK_NS of receipt, else that of receipt."""
+    receive_ns = events["receive_ns"]
+    venue_ns = events["venue_ms"] * 1_000_000
+    return np.asarray(np.where(np.abs(venue_ns - receive_ns) <= VENUE_CLOCK_NS, venue_ns, receive_ns), dtype=np.int64)

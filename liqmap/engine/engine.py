@@ -1,0 +1,214 @@
+"""The engine of one symbol: events in, minute frames out, a live view at any time.
+
+Time is an event: engine time is the largest `receive_ns` seen, and a minute closes at the first TICK two seconds after
+its end. Until then what it brings is only collected (in the order of arrival); the map changes when it closes. So
+`apply(x + y)` is `apply(x)` then `apply(y)`, bit for bit, wherever the stream is cut.
+"""
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from liqmap.domain.enums import Kind, PositionSide, PriceSource
+from liqmap.engine.bars import MinuteBar, MinuteTape
+from liqmap.engine.entries import EntryHistory
+from liqmap.engine.frames import SIDES, Facts, Liquidation, LiveFrame, MinuteFrame
+from liqmap.engine.intake import Intake
+from liqmap.engine.spec import MILLISECOND_NS, MINUTE_MS, MINUTE_S, SECOND_NS, EngineSpec
+from liqmap.engine.state import MapState
+
+GRACE_NS: Final = 2 * SECOND_NS
+"""How long after its end a minute waits for late events."""
+
+HOLE_MINUTES: Final = 120
+"""When more minutes than this are due at one tick, the older ones without any event get no frame: time just passes."""
+
+UNKNOWN: Final = float("nan")
+
+
+class Engine:
+    """One symbol. Feed it with `apply`; look at it with `live`."""
+
+    def __init__(self, spec: EngineSpec) -> None:
+        self.spec = spec
+        self.weights: NDArray[np.float64] = np.tile(np.array(spec.weights), (SIDES, 1))
+        """Shares of new positions by (side, tier). This is their one owner: put others here and the next minute, and
+        every frame from now on, goes by them."""
+        self.born_ns = -1
+        self.engine_ns = -1
+        self.tick_ns = -1
+        self.sequence = 0
+        self._intake: Intake | None = None
+        self._state: MapState | None = None
+        self._entries = EntryHistory(spec.grid)
+        self._minute_s = -1
+        self._minutes = 0
+        self._gap_minutes = 0
+        self._change_base = UNKNOWN
+
+    def apply(self, events: NDArray[np.void]) -> list[MinuteFrame]:
+        """Take events (EVENT_DTYPE, in the order of their sequence); the frames of the minutes they closed."""
+        frames: list[MinuteFrame] = []
+        if len(events) == 0:
+            return frames
+        if self._intake is None:
+            self.born_ns = self.engine_ns = int(events["receive_ns"][0])
+            self._intake = Intake(self.spec, self.born_ns // SECOND_NS // MINUTE_S * MINUTE_S)
+        clock_ns = np.maximum(np.maximum.accumulate(events["receive_ns"]), self.engine_ns)
+        ticks = np.flatnonzero(events["kind"] == Kind.TICK)
+        start = 0
+        while True:
+            ahead = ticks[np.searchsorted(ticks, start) :]
+            first = int(np.searchsorted(clock_ns[ahead], self._due_ns(self._intake)))
+            if first == len(ahead):
+                break
+            end = int(ahead[first]) + 1
+            self._take(self._intake, events[start:end], clock_ns[start:end])
+            self._tick(self._intake, frames)
+            start = end
+        self._take(self._intake, events[start:], clock_ns[start:])
+        if len(ticks):
+            self.tick_ns = int(clock_ns[ticks[-1]])
+        return frames
+
+    def live(self) -> LiveFrame | None:
+        """The map now, None before the first event. The state is not changed by looking."""
+        intake, state = self._intake, self._state
+        if intake is None:
+            return None
+        now_ns = self.engine_ns
+        mark, source, mark_ns = intake.tape.newest(now_ns)
+        if state is None:
+            projection, evidence = self._nothing()
+        else:
+            tape = intake.tape
+            projection, evidence = state.seen_with(tape.open_liquidations, tape.open_range(now_ns), mark)
+        return LiveFrame(
+            facts=self._facts(intake, now_ns, mark, source, mark_ns),
+            leverages=self.spec.leverages,
+            weights=self.weights.copy(),
+            projection_usd=projection,
+            evidence_usd=evidence,
+        )
+
+    def drain_liquidations(self) -> list[Liquidation]:
+        """The liquidations taken since the last call, in the order of their ids."""
+        if self._intake is None:
+            return []
+        taken, self._intake.outbox = self._intake.outbox, []
+        return taken
+
+    # -- time ----------------------------------------------------------------------------------------------------
+
+    def _due_ns(self, intake: Intake) -> int:
+        """From when on a TICK has something to do: close the open minute, or lay out the map as soon as it can."""
+        return 0 if self._state is None else (intake.tape.open_s + MINUTE_S) * SECOND_NS + GRACE_NS
+
+    def _take(self, intake: Intake, events: NDArray[np.void], clock_ns: NDArray[np.int64]) -> None:
+        if len(events):
+            intake.take(events, clock_ns)
+            self.engine_ns = int(clock_ns[-1])
+            self.sequence = int(events["sequence"][-1])
+
+    def _tick(self, intake: Intake, frames: list[MinuteFrame]) -> None:
+        """At a TICK: lay out the map when the first price is known, close the minutes that are due."""
+        if self._state is None:
+            price, source, _ = intake.tape.newest(self.engine_ns)
+            price = price if source is not None else intake.last_trigger
+            if price == price:
+                self._state = MapState.around(self.spec, price)
+        open_s = intake.tape.open_s
+        last_s = (self.engine_ns - GRACE_NS) // SECOND_NS // MINUTE_S * MINUTE_S - MINUTE_S
+        recent_s = max(open_s, last_s - (HOLE_MINUTES - 1) * MINUTE_S)
+        older = [start_s for start_s in intake.tape.spoken_of(last_s) if start_s < recent_s]
+        for start_s in (*older, *range(recent_s, last_s + 1, MINUTE_S)):
+            frames.append(self._close(intake, start_s))
+
+    def _close(self, intake: Intake, start_s: int) -> MinuteFrame:
+        """Close the minute that starts at `start_s`; the first one ever counts as one minute."""
+        minutes = 1 if self._minute_s < 0 else (start_s - self._minute_s) // MINUTE_S
+        self._minute_s = start_s
+        bar, tape = intake.tape.close(start_s)
+        self._entries.skip(minutes - 1)
+        self._entries.append(bar)
+        if self._state is not None:
+            self._state.roll(bar, tape, minutes, self._entries, self.weights)
+        gap_topics = intake.gaps.bits(bar.minute_ms, bar.minute_ms + MINUTE_MS)
+        self._minutes += 1
+        self._gap_minutes += gap_topics != 0
+        self._change_base = bar.open_interest.change_base
+        return self._frame(intake, bar, tape, gap_topics)
+
+    # -- frames --------------------------------------------------------------------------------------------------
+
+    def _frame(self, intake: Intake, bar: MinuteBar, tape: MinuteTape, gap_topics: int) -> MinuteFrame:
+        end_ns = (bar.minute_ms + MINUTE_MS) * MILLISECOND_NS
+        mark, source, mark_ns = intake.tape.newest(end_ns)
+        projection, evidence = (usd.sum(axis=1) if usd.ndim > SIDES else usd for usd in self._nothing())
+        if self._state is not None:
+            projection = self._state.model.usd.sum(axis=1).astype(np.float32)
+            evidence = self._state.evidence.usd.astype(np.float32)
+        by_side = [0.0, 0.0]
+        for liquidation in tape.liquidations:
+            by_side[liquidation.side - 1] += liquidation.notional_usd
+        return MinuteFrame(
+            facts=self._facts(intake, end_ns, bar.close if bar.known else mark, source, mark_ns),
+            open=bar.open,
+            high=bar.high,
+            low=bar.low,
+            close=bar.close,
+            taker_buy_base=bar.taker_buy_base,
+            taker_sell_base=bar.taker_sell_base,
+            minute_long_usd=by_side[0],
+            minute_short_usd=by_side[1],
+            gap_topics=gap_topics,
+            projection_usd=projection,
+            evidence_usd=evidence,
+            liquidations=tuple(tape.liquidations),
+        )
+
+    def _nothing(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Projection and evidence of a map that has no window yet."""
+        return np.zeros((SIDES, len(self.spec.leverages), 0), np.float32), np.zeros((SIDES, 0), np.float32)
+
+    def _facts(self, intake: Intake, as_of_ns: int, mark: float, source: PriceSource | None, mark_ns: int) -> Facts:
+        state, levels = self._state, intake.ledger.levels(as_of_ns)
+        outside = state.outside_usd() if state else np.zeros((SIDES, 2))
+        open_interest_usd = levels.total_base * mark
+        per_side_usd = state.model.total_usd() / SIDES if state else 0.0
+        covered = min(1.0, per_side_usd / open_interest_usd) if open_interest_usd > 0 else UNKNOWN
+        return Facts(
+            as_of_ns=as_of_ns,
+            sequence=self.sequence,
+            born_ns=self.born_ns,
+            minute_ms=self._minute_s * 1000 if self._minutes else -1,
+            first_bucket=state.window.first if state else 0,
+            buckets=state.window.count if state else 0,
+            step=self.spec.step,
+            mark_price=mark,
+            mark_source=int(source or 0),
+            mark_as_of_ns=mark_ns,
+            index_price=intake.tape.index_price,
+            last_price=intake.tape.last_trade,
+            open_interest_base=levels.total_base,
+            open_interest_usd=open_interest_usd,
+            open_interest_change_base=self._change_base,
+            venue_oi_base=levels.venue_base,
+            venue_oi_as_of_ns=levels.as_of_ns,
+            venue_oi_stale=levels.stale,
+            coverage=covered,
+            unknown_usd=(1 - covered) * open_interest_usd,
+            realisation=UNKNOWN,
+            projection_known=int(intake.ledger.known),
+            below_long_usd=float(outside[0, 0]),
+            above_long_usd=float(outside[0, 1]),
+            below_short_usd=float(outside[1, 0]),
+            above_short_usd=float(outside[1, 1]),
+            events=intake.events,
+            liquidations=intake.liquidations,
+            liquidated_long_usd=intake.liquidated_usd[PositionSide.LONG],
+            liquidated_short_usd=intake.liquidated_usd[PositionSide.SHORT],
+            minutes=self._minutes,
+            gap_minutes=self._gap_minutes,
+        )

@@ -1,0 +1,95 @@
+"""The flow model: open interest that comes in is opened at the price of its minute, what price passes is swept.
+
+Per minute, with a known change D of open interest (base):
+  decay      everything by 0.995 per minute of elapsed time;
+  close      D < 0: both sides shrink by min(|D| / previous open interest, 0.25); unknown D or level: nothing closes;
+  sweep      what the minute traversed loses 70 %: longs from its low upwards, shorts from its high downwards;
+  open       D > 0: every new contract has one long and one short, so both sides receive D * price, split over the
+             tiers by weight, at entry * (1 -+ (1/L - mmr)), smeared;
+  forget     what then lies behind the closing price is no longer projected.
+No tilt by the aggressor's share: only grades could justify one.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from liqmap.domain.enums import ModelName
+from liqmap.domain.grid import Window, rebin
+from liqmap.engine.bars import MinuteBar
+from liqmap.engine.entries import EntryHistory
+from liqmap.engine.frames import SIDES
+from liqmap.engine.smear import smear
+from liqmap.engine.spec import EngineSpec
+
+SIGNS = (+1, -1)
+
+
+class FlowModel:
+    """The baseline projection. Implements `ProjectionModel`."""
+
+    name = ModelName.FLOW
+
+    def __init__(self, spec: EngineSpec, window: Window) -> None:
+        self._spec = spec
+        self._distances = spec.distances
+        self._window = window
+        self._prices = window.prices()
+        tiers = len(spec.leverages)
+        self.usd: NDArray[np.float64] = np.zeros((SIDES, tiers, window.count))
+        self.outside_usd: NDArray[np.float64] = np.zeros((SIDES, tiers, 2))
+
+    def total_usd(self) -> float:
+        """All dollars of both sides, those beyond the window included."""
+        return float(self.usd.sum() + self.outside_usd.sum())
+
+    def advance(self, bar: MinuteBar, minutes: int, entries: EntryHistory, weights: NDArray[np.float64]) -> None:
+        """Close a minute, in the order of the module's text."""
+        kept = self._spec.decay(minutes) * (1 - self._shrink(bar))
+        self.usd *= kept
+        self.outside_usd *= kept
+        if bar.known:
+            longs, shorts = traversed(self._prices, bar.low, bar.high)
+            self.usd[0, :, longs] *= 1 - self._spec.sweep_share
+            self.usd[1, :, shorts] *= 1 - self._spec.sweep_share
+        if bar.open_interest.change_base > 0:
+            self._open(bar, entries, weights)
+        if bar.known:
+            longs, shorts = traversed(self._prices, bar.close, bar.close)
+            self.usd[0, :, longs] = 0.0
+            self.usd[1, :, shorts] = 0.0
+
+    def move(self, window: Window) -> None:
+        """Look through another window."""
+        moved = rebin(self.usd, self._window, window)
+        self.usd = moved.values
+        self.outside_usd[..., 0] += moved.below
+        self.outside_usd[..., 1] += moved.above
+        self._window, self._prices = window, window.prices()
+
+    def _shrink(self, bar: MinuteBar) -> float:
+        """The share of both sides that closed; nothing closes on what is not known."""
+        step = bar.open_interest
+        if step.change_base < 0 and step.previous_base > 0:
+            return min(-step.change_base / step.previous_base, self._spec.shrink_limit)
+        return 0.0
+
+    def _open(self, bar: MinuteBar, entries: EntryHistory, weights: NDArray[np.float64]) -> None:
+        profile = entries.profile(bar.open_interest.spans)
+        if profile is None:
+            return
+        dollars = bar.open_interest.change_base * profile.shares * profile.prices
+        for side, sign in enumerate(SIGNS):
+            for tier, distance in enumerate(self._distances):
+                share = float(weights[side, tier])
+                if share > 0:
+                    cells = self.usd[side, tier]
+                    ends = smear(cells, self._window, profile.prices, share * dollars, sign, distance)
+                    self.outside_usd[side, tier] += ends
+
+
+def traversed(prices: NDArray[np.float64], low: float, high: float) -> tuple[slice, slice]:
+    """Cells that price has passed when it ranged from `low` to `high`: (of longs, of shorts).
+
+    Longs: everything from the low upwards; shorts: everything from the high downwards.
+    """
+    return slice(int(np.searchsorted(prices, low, "left")), None), slice(0, int(np.searchsorted(prices, high, "right")))
