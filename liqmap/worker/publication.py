@@ -1,0 +1,110 @@
+"""What a worker shows to readers: the live board, one row per closed minute, the newest liquidations.
+
+Nothing is shown twice, also after a restart: rows carry the sequence of the event they end with, and what is not newer
+than the last row found in shared memory was shown by the predecessor.
+"""
+
+from collections.abc import Iterable
+from dataclasses import asdict
+from typing import Any
+
+from numpy.typing import NDArray
+
+from liqmap.config import Config
+from liqmap.engine.frames import Facts, Liquidation, LiveFrame, MinuteFrame
+from liqmap.shm.board import BoardWriter
+from liqmap.shm.plan import Role, symbol_segments
+from liqmap.shm.rows import RowsReader, RowsWriter
+
+_BAR = (
+    "open",
+    "high",
+    "low",
+    "close",
+    "taker_buy_base",
+    "taker_sell_base",
+    "minute_long_usd",
+    "minute_short_usd",
+    "gap_topics",
+)
+
+
+class Publication:
+    """The three segments of one symbol that its worker writes."""
+
+    def __init__(self, config: Config, symbol: str) -> None:
+        """Opens them for writing. Raises SegmentMissing, LayoutMismatch."""
+        plans = {plan.role: plan for plan in symbol_segments(config, symbol)}
+        live, minutes, recent = plans[Role.LIVE], plans[Role.MINUTES], plans[Role.RECENT]
+        self._live: BoardWriter = BoardWriter.open(live.name, live.dtype)
+        self._minutes: RowsWriter = RowsWriter.open(minutes.name, minutes.dtype)
+        self._recent: RowsWriter = RowsWriter.open(recent.name, recent.dtype)
+        self._last_minute = _last(RowsReader.open(minutes.name, minutes.dtype), "sequence")
+        self._last_id = _last(RowsReader.open(recent.name, recent.dtype), "id")
+        self._frames = 0
+
+    def live(self, frame: LiveFrame, lost_events: int) -> None:
+        """Show the map as it is now."""
+        self._frames += 1
+
+        def fill(row: NDArray[Any]) -> None:
+            _fill_facts(row, frame.facts, self._frames, lost_events)
+            row["leverages"] = frame.leverages
+            row["weights"] = frame.weights
+            _fill_cells(row, frame)
+
+        self._live.publish(fill)
+
+    def minute(self, frame: MinuteFrame, lost_events: int) -> None:
+        """Show a closed minute, unless a predecessor did."""
+        if frame.facts.sequence <= self._last_minute:
+            return
+        self._last_minute = frame.facts.sequence
+        self._frames += 1
+
+        def fill(row: NDArray[Any]) -> None:
+            _fill_facts(row, frame.facts, self._frames, lost_events)
+            for name in _BAR:
+                row[name] = getattr(frame, name)
+            _fill_cells(row, frame)
+
+        self._minutes.append(fill)
+
+    def liquidations(self, seen: Iterable[Liquidation]) -> None:
+        """Show liquidations in the order of their ids, those that a predecessor showed left out."""
+        for liquidation in seen:
+            if liquidation.id > self._last_id:
+                self._last_id = liquidation.id
+                self._recent.append(_filler(asdict(liquidation)))
+
+
+def _filler(values: dict[str, Any]) -> Any:
+    def fill(row: NDArray[Any]) -> None:
+        for name, value in values.items():
+            row[name] = value
+
+    return fill
+
+
+def _fill_facts(row: NDArray[Any], facts: Facts, frame: int, lost_events: int) -> None:
+    for name in _FACTS:
+        row[name] = getattr(facts, name)
+    row["frame"] = frame
+    row["lost_events"] = lost_events
+
+
+def _fill_cells(row: NDArray[Any], frame: LiveFrame | MinuteFrame) -> None:
+    """Dollars into the cells in use, zero into the rest of the capacity."""
+    used = frame.facts.buckets
+    for name, dollars in (("projection_usd", frame.projection_usd), ("evidence_usd", frame.evidence_usd)):
+        cells = row[name]
+        cells[..., :used] = dollars
+        cells[..., used:] = 0
+
+
+def _last(rows: RowsReader, field: str) -> int:
+    newest = rows.last(1)
+    return int(newest[0][field]) if len(newest) else 0
+
+
+_FACTS = tuple(Facts.__dataclass_fields__)
