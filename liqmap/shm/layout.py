@@ -1,7 +1,8 @@
 """Every byte that processes share, as numpy dtypes. docs/layout.md is rendered from this file; a test compares.
 
 Rules: all scalars are 8 bytes and aligned, so that one store or load is whole on x86-64; text lives only inside
-payloads that a version protects; sizes that depend on configuration are arguments, and the segment header says them.
+payloads that a version protects, or never changes once it can be seen (the names of processes); sizes that depend on
+configuration are arguments, and the segment header says them.
 A change of any dtype here raises LAYOUT_VERSION: readers and writers of different versions refuse each other.
 
 Segments are named `liqmap.<instance>.<role>[.<symbol>]`:

@@ -1,9 +1,10 @@
 """A ring of rows for many readers: minute columns, recent liquidations. One writer, no locks, no cursor.
 
-Row i (from 0) stands at i modulo capacity, and its version is 2i + 1 while it is written, 2i + 2 when it is whole. All
-versions lie together, so a window of many rows is checked with one comparison of arrays: copy the rows, then look at
-their versions; a row whose version is still its own was not touched before the copy ended. The writer overwrites the
-oldest rows first, so what is lost from a window is always its old end.
+Row i (from 0) stands at i modulo capacity, and its version is 2i + 1 while it is written, 2i + 2 when it is whole. A
+reader copies a window of rows and looks at their versions afterwards; a row whose version is still its own was not
+touched before the copy ended. The writer overwrites the oldest row first, so a window whose oldest row is untouched is
+untouched as a whole (one load); otherwise all versions, which lie together, are compared at once, and what was lost is
+cut off the old end.
 
 A writer that dies in the middle of a row leaves an odd version; no reader accepts it, and the successor writes the
 same row again.
@@ -28,6 +29,9 @@ __all__ = ["RowsReader", "RowsWriter", "Window", "create_rows", "rows_size"]
 _WRITTEN: Final = SEGMENT_HEADER.itemsize // 8
 _VERSIONS_AT: Final = SEGMENT_HEADER.itemsize + ROWS_HEADER.itemsize
 _LOW_32: Final = 0xFFFFFFFF
+
+Copy = Callable[[NDArray[Any]], NDArray[Any]]
+"""From live rows, shape (k,), to a new array whose first axis is k."""
 
 
 def _rows_at(capacity: int) -> int:
@@ -121,12 +125,13 @@ class RowsReader:
         self.name = segment.name
         self.generation = segment.generation
         self.dtype = dtype
-        self._words = segment.words(0, _VERSIONS_AT // 8)
+        self._words = segment.words(0, _VERSIONS_AT // 8 + self.capacity)
         self._state_at = segment.word("state")
         self._versions = segment.array(np.dtype("<u8"), _VERSIONS_AT, self.capacity)
         self._sums = segment.array(np.dtype("<u8"), _VERSIONS_AT + 8 * self.capacity, self.capacity)
         self._rows = segment.array(dtype, _rows_at(self.capacity), self.capacity)
         self._rows.flags.writeable = False
+        self._bytes = segment.view()[_rows_at(self.capacity) :]
         self._checksums = segment.checksums
 
     @classmethod
@@ -150,7 +155,7 @@ class RowsReader:
 
         Raises SegmentRetired, BoardBusy (the writer overwrote all of them in every attempt).
         """
-        return self._window(lambda written: written - count, count, _whole_rows).rows
+        return self._window(lambda written: written - count, count, None).rows
 
     def after(self, index: int, limit: int) -> Window:
         """Copies of the rows number `index`, `index + 1`, …, at most `limit`.
@@ -158,9 +163,9 @@ class RowsReader:
         When `index` is no longer there the window begins with the oldest row that is: `first - index` were missed.
         Ask with 0 first and with the window's `next` from then on. Raises as `last`.
         """
-        return self._window(lambda _: index, limit, _whole_rows)
+        return self._window(lambda _: index, limit, None)
 
-    def last_with(self, count: int, copy: Callable[[NDArray[Any]], NDArray[Any]]) -> Window:
+    def last_with(self, count: int, copy: Copy) -> Window:
         """Like `last`, for readers that need a part of large rows: `copy(rows)` returns what it needs of them.
 
         `copy` gets a read-only view of live rows, shape (k,), once or twice per window, and returns a new array whose
@@ -169,7 +174,7 @@ class RowsReader:
         """
         return self._window(lambda written: written - count, count, copy)
 
-    def _window(self, begin: Callable[[int], int], limit: int, copy: Callable[[NDArray[Any]], NDArray[Any]]) -> Window:
+    def _window(self, begin: Callable[[int], int], limit: int, copy: Copy | None) -> Window:
         for attempt in range(ATTEMPTS):
             if self.retired:
                 raise SegmentRetired(f"shared memory {self.name} is retired")
@@ -183,20 +188,30 @@ class RowsReader:
                 os.sched_yield()
         raise BoardBusy(f"{self.name} was overwritten during each of {ATTEMPTS} attempts to read it")
 
-    def _copy_valid(self, first: int, count: int, copy: Callable[[NDArray[Any]], NDArray[Any]]) -> Window:
+    def _copy_valid(self, first: int, count: int, copy: "Copy | None") -> Window:
         """Copy, then validate row by row, and keep what follows the last row that was touched."""
         slot = first % self.capacity
         head = min(count, self.capacity - slot)
         spans = [slice(slot, slot + head), slice(0, count - head)][: 1 + (count > head)]
-        picked = [(_whole_rows if self._checksums else copy)(self._rows[span]) for span in spans]
-        versions = np.concatenate([self._versions[span] for span in spans])
+        if copy is None or self._checksums:
+            rows = self._whole_rows(spans)
+        else:
+            rows = _joined([copy(self._rows[span]) for span in spans])
+        if not self._checksums and (not count or self._words[_VERSIONS_AT // 8 + slot] == 2 * first + 2):
+            return Window(first, rows)
+        versions = _joined([self._versions[span].copy() for span in spans])
         good = versions == np.arange(2 * first + 2, 2 * (first + count) + 2, 2, dtype=np.uint64)
-        rows = _joined(picked)
         if self._checksums:
-            good &= self._sums_fit(rows, versions, np.concatenate([self._sums[span] for span in spans]))
+            good &= self._sums_fit(rows, versions, _joined([self._sums[span].copy() for span in spans]))
         bad = 0 if good.all() else count - int(np.argmin(good[::-1]))
         kept = rows[bad:]
-        return Window(first + bad, copy(kept) if self._checksums else kept)
+        return Window(first + bad, kept if copy is None or not self._checksums else copy(kept))
+
+    def _whole_rows(self, spans: list[slice]) -> NDArray[Any]:
+        """A copy, made as bytes: numpy copies structured rows field by field."""
+        size = self.dtype.itemsize
+        parts = [self._bytes[span.start * size : span.stop * size] for span in spans]
+        return np.frombuffer(parts[0].tobytes() if len(parts) == 1 else b"".join(parts), self.dtype)
 
     @staticmethod
     def _sums_fit(rows: NDArray[Any], versions: NDArray[Any], sums: NDArray[Any]) -> NDArray[np.bool_]:
@@ -205,14 +220,4 @@ class RowsReader:
 
 
 def _joined(parts: list[NDArray[Any]]) -> NDArray[Any]:
-    """Parts of a window behind one another; structured rows as bytes, since numpy copies them field by field."""
-    if len(parts) == 1:
-        return parts[0]
-    if parts[0].dtype.names is None:
-        return np.concatenate(parts)
-    return np.frombuffer(b"".join(part.data for part in parts), parts[0].dtype)
-
-
-def _whole_rows(rows: NDArray[Any]) -> NDArray[Any]:
-    """A copy, made as bytes: numpy copies structured rows field by field otherwise."""
-    return np.frombuffer(rows.tobytes(), rows.dtype)
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
