@@ -2,6 +2,8 @@
 
 import json
 import os
+import secrets
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -35,3 +37,14 @@ def pytest_sessionfinish() -> None:
     target = os.environ.get("LIQMAP_FINDINGS_REPORT")
     if target:
         Path(target).write_text(json.dumps({k: {o: sorted(t) for o, t in v.items()} for k, v in _outcomes.items()}))
+
+
+@pytest.fixture
+def instance() -> Iterator[str]:
+    """An instance name nobody else has; afterwards nothing of it may be left in /dev/shm."""
+    name = f"t{os.getpid()}-{secrets.token_hex(3)}"
+    yield name
+    left = sorted(Path("/dev/shm").glob(f"liqmap.{name}.*"))
+    for path in left:
+        path.unlink()
+    assert not left, "segments were left behind"

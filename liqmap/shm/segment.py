@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from multiprocessing import shared_memory
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -334,9 +334,13 @@ class Segment:
             raise ValueError(f"{self.name} is closed")
         return self._bytes
 
-    def words(self, offset: int, count: int, format: str = "Q") -> memoryview:
-        """`count` scalars of 8 bytes at byte `offset` ("Q", "q" or "d"); one item store or load is whole."""
-        return self.view()[offset : offset + 8 * count].cast("B").cast(format)  # type: ignore[call-overload,no-any-return]
+    def words(self, offset: int, count: int, format: Literal["Q", "q"] = "Q") -> "memoryview[int]":
+        """`count` integers of 8 bytes at byte `offset`, unsigned or signed; one item store or load is whole."""
+        return self.view()[offset : offset + 8 * count].cast(format)
+
+    def reals(self, offset: int, count: int) -> "memoryview[float]":
+        """`count` floats of 8 bytes at byte `offset`; one item store or load is whole."""
+        return self.view()[offset : offset + 8 * count].cast("d")
 
     def array(self, dtype: np.dtype[Any], offset: int, count: int) -> NDArray[Any]:
         """`count` items of `dtype` at byte `offset`, shape (count,); keeps the mapping alive."""

@@ -8,7 +8,7 @@ import os
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, Final, Self
+from typing import Final, Self
 
 import numpy as np
 
@@ -203,7 +203,7 @@ class ClockRow:
 
 def write_clock(segment: Segment, clock: ClockRow) -> None:
     """Write the row (supervisor only, before it starts a child)."""
-    words, reals = _clock_words(segment, "q"), _clock_words(segment, "d")
+    words, reals = _clock_words(segment), segment.reals(_CLOCK_AT, CLOCK.itemsize // 8)
     words[_CLOCK_WORD["source"]] = 0  # a reader that comes now sees that the row is not there
     words[_CLOCK_WORD["engine_origin_ns"]] = clock.engine_origin_ns
     words[_CLOCK_WORD["wall_origin_ns"]] = clock.wall_origin_ns
@@ -216,13 +216,13 @@ def write_clock(segment: Segment, clock: ClockRow) -> None:
 
 def supervisor_beat(segment: Segment, monotonic_ns: int) -> None:
     """The supervisor's own sign of life, CLOCK_MONOTONIC."""
-    _clock_words(segment, "q")[_CLOCK_WORD["supervisor_beat_ns"]] = monotonic_ns
+    _clock_words(segment)[_CLOCK_WORD["supervisor_beat_ns"]] = monotonic_ns
 
 
 def read_clock(segment: Segment) -> ClockRow | None:
     """The row, None: not written yet. Raises LayoutMismatch."""
     processes(segment)
-    words, reals = _clock_words(segment, "q"), _clock_words(segment, "d")
+    words, reals = _clock_words(segment), segment.reals(_CLOCK_AT, CLOCK.itemsize // 8)
     source = words[_CLOCK_WORD["source"]]
     if source == 0:
         return None
@@ -237,8 +237,8 @@ def read_clock(segment: Segment) -> ClockRow | None:
     )
 
 
-def _clock_words(segment: Segment, format: str) -> Any:
-    return segment.words(_CLOCK_AT, CLOCK.itemsize // 8, format)
+def _clock_words(segment: Segment) -> "memoryview[int]":
+    return segment.words(_CLOCK_AT, CLOCK.itemsize // 8, "q")
 
 
 def _row_of(segment: Segment, name: str) -> int:

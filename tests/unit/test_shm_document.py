@@ -1,8 +1,8 @@
-"""docs/layout.md says what the code does: it is rendered from it, and a reader written from it alone finds the bytes."""
+"""docs/layout.md is rendered from the code, and a reader written from the document alone finds the bytes."""
 
 import re
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +32,6 @@ def test_every_dtype_of_the_layout_is_in_the_document() -> None:
     for name, thing in vars(layout).items():
         if isinstance(thing, np.dtype) and not name.startswith("_"):
             assert f"### {name} ({thing.itemsize} bytes)" in text
-
-
-Reader = Callable[[str, str], tuple[int, str]]
 
 
 @pytest.fixture
@@ -114,7 +111,11 @@ def test_a_row_is_found_by_the_document_alone(instance: str, segments: list[Segm
     written = load(data, number(r"`ROWS_HEADER` stands at byte (\d+)"), "ROWS_HEADER", "written")
     capacity = load(data, 0, "SEGMENT_HEADER", "shape")
     versions = number(r"the versions at byte (\d+)")
-    at = versions + -(-16 * capacity // 64) * 64 + (written - 1) % capacity * load(data, 0, "SEGMENT_HEADER", "item_size")
+    at = (
+        versions
+        + -(-16 * capacity // 64) * 64
+        + (written - 1) % capacity * load(data, 0, "SEGMENT_HEADER", "item_size")
+    )
     version = struct.unpack_from("<Q", data, versions + (written - 1) % capacity * 8)[0]
     assert (written, version, load(data, at, "LIQUIDATION", "id")) == (7, 2 * 6 + 2, 106)
 
