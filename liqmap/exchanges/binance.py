@@ -247,7 +247,7 @@ class BinanceSession:
         facts: list[Fact] = []
         for index, row in enumerate(payload):
             facts.extend(_HANDLERS[type(row)](row, receive_ns, self._contracts, f"{at}{index}."))
-        return facts
+        return facts or (Ignored("no rows"),)
 
     def _unusual(self, raw: bytes, receive_ns: int, fault: Exception) -> Sequence[Fact]:
         frame = decode_any(raw)
@@ -255,20 +255,20 @@ class BinanceSession:
             event = _event_name(frame)
             if event in _UNUSED_EVENTS:
                 return (Ignored(f"{event} not used"),)
-            refuse(fault)
+            refuse(fault, raw)
         if "stream" in frame and "data" in frame:
             return self._unusual_wrapped(frame, raw, receive_ns)
         if "e" not in frame:
             control = _control(frame)
             if control is not None:
                 return (control,)
-        return _unused(frame, fault)
+        return _unused(frame, fault, raw)
 
     def _unusual_wrapped(self, frame: dict[str, Any], raw: bytes, receive_ns: int) -> Sequence[Fact]:
         try:
             payload = _wrapped(raw).data
         except DECODING_FAULTS as error:
-            return _unused(frame["data"], error)
+            return _unused(frame["data"], error, raw)
         return self._facts(payload, receive_ns, "data.")
 
 
@@ -278,13 +278,13 @@ def _event_name(payload: Any) -> str:
     return event if isinstance(event, str) else ""
 
 
-def _unused(payload: Any, fault: Exception) -> Sequence[Fact]:
+def _unused(payload: Any, fault: Exception, raw: bytes) -> Sequence[Fact]:
     event = _event_name(payload)
     if event in _UNUSED_EVENTS:
         return (Ignored(f"{event} not used"),)
     if event and event not in _USED_EVENTS:
         return (Ignored("unknown event"),)
-    return refuse(fault)
+    return refuse(fault, raw)
 
 
 def _control(frame: dict[str, Any]) -> Control | None:

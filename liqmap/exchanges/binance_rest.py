@@ -127,6 +127,7 @@ _REPLIES: Final[Mapping[str, Reply]] = {
     "open_interest": _read_open_interest,
     "premium_index": _read_premium_index,
     "depth": _read_depth,
+    "funding_history": lambda _body, asked, _receive_ns, _contracts: (Ignored("funding history not used", asked),),
     "ratio_accounts": _ratio_reader(Ratio.ACCOUNTS),
     "ratio_top_accounts": _ratio_reader(Ratio.TOP_ACCOUNTS),
     "ratio_top_positions": _ratio_reader(Ratio.TOP_POSITIONS),
@@ -136,6 +137,7 @@ BINANCE_SHAPES: Final = (
     ("depth", frozenset({"lastUpdateId", "bids", "asks"})),
     ("open_interest", frozenset({"symbol", "openInterest", "time"})),
     ("premium_index", frozenset({"symbol", "markPrice", "lastFundingRate", "time"})),
+    ("funding_history", frozenset({"symbol", "fundingTime", "fundingRate"})),
     ("instruments", frozenset({"symbols", "serverTime"})),
 )
 
@@ -146,4 +148,4 @@ def binance_reply(poll: PollPlan, body: bytes, receive_ns: int, instruments: Ins
     try:
         return _REPLIES[request](body, asked, receive_ns, instruments.of(Venue.BINANCE))
     except DECODING_FAULTS as error:
-        refuse(error)
+        refuse(error, body)

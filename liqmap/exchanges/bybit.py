@@ -157,7 +157,7 @@ class BybitSession:
         try:
             frame = decode(raw)
         except DECODING_FAULTS as error:
-            refuse(error)
+            refuse(error, raw)
         if not frame.topic.startswith(prefix):  # the text of some other field looked like a topic
             return self._unusual(raw, receive_ns)
         return handle(self, frame, receive_ns)
@@ -177,7 +177,7 @@ class BybitSession:
         try:
             frame = decode(raw)
         except DECODING_FAULTS as error:
-            refuse(error)
+            refuse(error, raw)
         return handle(self, frame, receive_ns)
 
     def _trades(self, frame: Frame[tuple[TradeRow, ...]], receive_ns: int) -> Sequence[Fact]:

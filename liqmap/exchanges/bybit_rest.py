@@ -111,4 +111,4 @@ def bybit_reply(poll: PollPlan, body: bytes, receive_ns: int, instruments: Instr
     try:
         return _REPLIES[request](body, asked, receive_ns, instruments.of(Venue.BYBIT))
     except DECODING_FAULTS as error:
-        refuse(error)
+        refuse(error, body)

@@ -86,7 +86,7 @@ def binance_listing(body: bytes) -> Listing:
     try:
         rows = _binance_info(body).symbols
     except DECODING_FAULTS as error:
-        refuse(error)
+        refuse(error, body)
     return _listing(Venue.BINANCE, ((row.symbol, _binance_fault(row), 1.0) for row in rows))
 
 
@@ -95,7 +95,7 @@ def bybit_listing(body: bytes) -> Listing:
     try:
         page = _bybit_info(body).result
     except DECODING_FAULTS as error:
-        refuse(error)
+        refuse(error, body)
     rows = ((row.symbol, _bybit_fault(row), 1.0) for row in page.list)
     return _listing(Venue.BYBIT, rows, page.nextPageCursor)
 
@@ -105,7 +105,7 @@ def okx_listing(body: bytes) -> Listing:
     try:
         rows = _okx_info(body).data
     except DECODING_FAULTS as error:
-        refuse(error)
+        refuse(error, body)
     return _listing(Venue.OKX, (_okx_row(row) for row in rows))
 
 

@@ -204,7 +204,7 @@ class OkxSession:
         if "event" in message:
             return (_control(message),)
         if fault is not None:
-            refuse(fault)
+            refuse(fault, raw)
         arg = message.get("arg")
         name = arg.get("channel") if isinstance(arg, dict) else None
         if not isinstance(name, str):
@@ -216,7 +216,7 @@ class OkxSession:
         try:
             frame = decode(raw)
         except DECODING_FAULTS as error:
-            refuse(error)
+            refuse(error, raw)
         return handle(self, frame, receive_ns)
 
     def _trades(self, frame: Frame[TradeRow], receive_ns: int) -> Sequence[Fact]:

@@ -113,6 +113,7 @@ OKX_SHAPES: Final = (
     ("mark_price", frozenset({"code", "instId", "markPx"})),
     ("funding", frozenset({"code", "instId", "fundingRate"})),
     ("liquidations", frozenset({"code", "instId", "details"})),
+    ("depth", frozenset({"code", "asks", "bids", "ts"})),
     ("instruments", frozenset({"code", "instId", "ctVal"})),
 )
 
@@ -123,4 +124,4 @@ def okx_reply(poll: PollPlan, body: bytes, receive_ns: int, instruments: Instrum
     try:
         return _REPLIES[request](body, asked, receive_ns, instruments.of(Venue.OKX)) or (Ignored("empty answer"),)
     except DECODING_FAULTS as error:
-        refuse(error)
+        refuse(error, body)

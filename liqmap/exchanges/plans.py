@@ -88,6 +88,7 @@ BINANCE_REQUESTS: Final[Mapping[str, str]] = {
     "open_interest": "/fapi/v1/openInterest",
     "premium_index": "/fapi/v1/premiumIndex",
     "depth": "/fapi/v1/depth",
+    "funding_history": "/fapi/v1/fundingRate",
     "instruments": "/fapi/v1/exchangeInfo",
     "ratio_accounts": "/futures/data/globalLongShortAccountRatio",
     "ratio_top_accounts": "/futures/data/topLongShortAccountRatio",
@@ -293,12 +294,14 @@ def request_of(
 
 
 def _keys(reply: Any) -> frozenset[str]:
-    """The keys of a reply, of its `result`, and of the first row of its `data` or `list`."""
+    """The keys of a reply, or of its first row, and of what is in its `result`, `data` or `list`."""
     found: set[str] = set()
-    while isinstance(reply, dict):
-        found.update(reply)
-        inner = reply.get("result") or reply.get("data") or reply.get("list")
-        reply = inner[0] if isinstance(inner, list) and inner else inner
+    while isinstance(reply, dict | list) and reply:
+        if isinstance(reply, list):
+            reply = reply[0]
+        else:
+            found.update(reply)
+            reply = reply.get("result") or reply.get("data") or reply.get("list")
     return frozenset(found)
 
 

@@ -6,8 +6,10 @@ written here is checked in C: NaN, Infinity, negative or absurd values never rea
 None through `said`; they are never zero.
 """
 
+import json
 import re
 from collections.abc import Callable
+from math import isfinite
 from typing import Annotated, Any, Final, Literal, NoReturn, TypeVar, overload
 
 import msgspec
@@ -70,11 +72,11 @@ def said_ms(time_ms: int | str | None) -> int:
 
 def decode_any(raw: bytes) -> Any:
     """The frame as plain Python values, for frames that fit no table. Raises Malformed."""
+    check_utf8(raw)
     try:
-        raw.decode("utf-8")
         return _DECODE_ANY(raw)
     except DECODING_FAULTS as error:
-        refuse(error)
+        refuse(error, raw)
 
 
 def check_utf8(raw: bytes) -> None:
@@ -82,24 +84,44 @@ def check_utf8(raw: bytes) -> None:
     try:
         raw.decode("utf-8")
     except UnicodeDecodeError as error:
-        refuse(error)
+        refuse(error, raw)
 
 
-def refuse(error: Exception) -> NoReturn:
-    """Raise Malformed for a decoding fault, with the dotted path of the culprit."""
+def refuse(error: Exception, raw: bytes) -> NoReturn:
+    """Raise Malformed for what decoding `raw` raised, with the dotted path of the culprit."""
     if isinstance(error, UnicodeDecodeError):
         raise Malformed("not UTF-8") from error
     if isinstance(error, RecursionError):
         raise Malformed("nested too deep") from error
+    if not isinstance(error, msgspec.ValidationError):
+        raise _not_json(error, raw) from error
     match = _AT.match(str(error))
     what, path = (match["what"], match["path"] or "") if match else (str(error), "")
     missing = re.search(r"missing required field `(.*)`", what)
-    field = dotted(path)
+    field = _INDEX.sub(r".\1", path.removeprefix("$")).removeprefix(".")
     if missing:
         field = f"{field}.{missing[1]}" if field else missing[1]
-    raise Malformed(what[:1].lower() + what[1:], field) from error
+    raise Malformed(what[:1].lower() + what[1:], field)
 
 
-def dotted(path: str) -> str:
-    """`$.data[1].p`, as msgspec writes a path, as `data.1.p`."""
-    return _INDEX.sub(r".\1", path.removeprefix("$")).removeprefix(".")
+def _not_json(error: Exception, raw: bytes) -> Malformed:
+    """Python's own decoder takes NaN and Infinity: where it finds one, that is the culprit."""
+    try:
+        field = _not_finite(json.loads(raw))
+    except (ValueError, RecursionError):
+        field = None
+    if field is None:
+        return Malformed(str(error).replace("JSON is malformed", "not JSON"))
+    return Malformed("not a finite number", field)
+
+
+def _not_finite(value: Any) -> str | None:
+    """The dotted path of the first number that is none, None when all are."""
+    if isinstance(value, float):
+        return None if isfinite(value) else ""
+    parts = enumerate(value) if isinstance(value, list) else value.items() if isinstance(value, dict) else ()
+    for key, part in parts:
+        inner = _not_finite(part)
+        if inner is not None:
+            return f"{key}.{inner}" if inner else str(key)
+    return None
