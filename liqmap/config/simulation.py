@@ -4,6 +4,7 @@ A file says `preset` and `family`; what it leaves out is taken from there (`with
 every number and lists where the simulated market differs from the model that is graded on it.
 """
 
+import functools
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -170,19 +171,19 @@ _HABITS: dict[str, Any] = {
     "price": {"law": "stochastic_volatility"},
     "people": {
         "scalper": {
-            "share": 0.012, "size_usd": 40e3, "size_spread": 0.9, "hold_min": 7, "hold_spread": 0.9,
+            "share": 0.004, "size_usd": 25e3, "size_spread": 0.9, "hold_min": 7, "hold_spread": 0.9,
             "habits": [5, 10, 20, 50], "habit_weights": [2, 4, 4, 1], "cross_share": 0.3,
             "stop_share": 0.4, "stop_distance": 0.3, "target_share": 0.5, "target_distance": 0.4,
             "topup_share": 0.0, "trend": 0.3,
         },
         "gambler": {
-            "share": 0.06, "size_usd": 25e3, "size_spread": 1.1, "hold_min": 150, "hold_spread": 1.1,
+            "share": 0.06, "size_usd": 25e3, "size_spread": 1.1, "hold_min": 240, "hold_spread": 1.1,
             "habits": [20, 50, 75, 100, 125], "habit_weights": [4, 4, 1, 2, 0.5], "habit_spread": 0.1,
             "cross_share": 0.05, "stop_share": 0.08, "target_share": 0.45, "target_distance": 1.5,
             "topup_share": 0.12, "trend": 0.6,
         },
         "day_trader": {
-            "share": 0.31, "size_usd": 120e3, "size_spread": 1.2, "hold_min": 300, "hold_spread": 1.0,
+            "share": 0.31, "size_usd": 120e3, "size_spread": 1.2, "hold_min": 500, "hold_spread": 1.0,
             "habits": [5, 10, 20, 25, 50], "habit_weights": [3, 5, 4, 2, 1], "cross_share": 0.2,
             "stop_share": 0.3, "target_share": 0.5, "topup_share": 0.12, "trend": 0.2,
         },
@@ -217,7 +218,7 @@ _CROWDS: dict[str, Any] = {
     },
     "people": {
         "follower": {
-            "share": 0.45, "size_usd": 15e3, "size_spread": 0.72, "hold_min": 120, "hold_spread": 0.75,
+            "share": 0.45, "size_usd": 15e3, "size_spread": 0.72, "hold_min": 240, "hold_spread": 0.75,
             "habits": [9], "habit_weights": [1], "habit_spread": 0.8, "cross_share": 0.7,
             "stop_share": 0.55, "stop_distance": 0.35, "target_share": 0.25, "target_distance": 1.5,
             "topup_share": 0.3, "trend": 1.6, "panic_per_min": 0.03,
@@ -229,7 +230,7 @@ _CROWDS: dict[str, Any] = {
             "topup_share": 0.6, "trend": -1.2, "panic_per_min": 0.01,
         },
         "gambler": {
-            "share": 0.08, "size_usd": 6e3, "size_spread": 0.65, "hold_min": 60, "hold_spread": 0.7,
+            "share": 0.08, "size_usd": 6e3, "size_spread": 0.65, "hold_min": 120, "hold_spread": 0.7,
             "habits": [45], "habit_weights": [1], "habit_spread": 0.5, "cross_share": 0.3,
             "stop_share": 0.2, "target_share": 0.4, "target_distance": 2.0, "topup_share": 0.35, "trend": 1.0,
         },
@@ -247,15 +248,24 @@ _FAMILIES: dict[str, dict[str, Any]] = {"habits": _HABITS, "crowds": _CROWDS}
 
 _PRESETS: dict[str, dict[str, Any]] = {
     "demo": {
-        "price": {"daily_volatility_pct": 3.5, "jumps_per_day": 6.0, "jump_pct": 0.4},
+        "price": {"daily_volatility_pct": 3.0, "jumps_per_day": 6.0, "jump_pct": 0.4},
         "open_interest_growth": 0.08,
         "growth_hours": 1.5,
         "level_spread": 0.01,
         "restore_min": 2.0,
     },
-    "lively": {"price": {"daily_volatility_pct": 5.0}, "leverage_multiple": 1.8},
-    "quiet": {"price": {"daily_volatility_pct": 2.0, "jumps_per_day": 1.0}, "leverage_multiple": 0.8},
+    "lively": {"price": {"daily_volatility_pct": 6.0}, "leverage_multiple": 2.0},
+    "quiet": {
+        "price": {"daily_volatility_pct": 1.6, "jumps_per_day": 1.0},
+        "leverage_multiple": 0.7,
+        "hold_multiple": 2.0,
+    },
 }
+_FAMILY_PRESETS: dict[tuple[str, str], dict[str, Any]] = {
+    ("lively", "crowds"): {"price": {"daily_volatility_pct": 6.5}, "leverage_multiple": 2.4},
+    ("quiet", "crowds"): {"leverage_multiple": 0.55},
+}
+"""What a preset needs differently in one family to liquidate about as much."""
 
 
 def with_preset(table: object) -> object:
@@ -266,7 +276,8 @@ def with_preset(table: object) -> object:
     if preset not in _PRESETS or family not in _FAMILIES:
         return {**_merged(_FAMILIES["habits"], _PRESETS["demo"]), "symbols": _SYMBOLS, **table}
     chosen = {"preset": preset, "family": family, "symbols": _SYMBOLS}
-    return _merged(_merged(_merged(_FAMILIES[family], _PRESETS[preset]), chosen), table)
+    layers = (_PRESETS[preset], _FAMILY_PRESETS.get((preset, family), {}), chosen, table)
+    return functools.reduce(_merged, layers, _FAMILIES[family])
 
 
 def sim_config(**table: Any) -> SimConfig:

@@ -1,11 +1,11 @@
 """Maintenance margin as the simulated venues take it, and the mark price at which a position is liquidated.
 
 Shaped like the public tables of the three venues (early 2026, rounded): Binance and Bybit grade a position by its
-value at mark and deduct so that maintenance is continuous; OKX grades it by its size and deducts nothing. The
-simulator keeps its own tables on purpose: the model must not be graded on the very numbers it uses.
+value at mark and deduct so that maintenance is continuous; OKX grades it by its size, deducts nothing and counts a
+fee. The simulator keeps its own tables on purpose: the model must not be graded on the very numbers it uses.
 """
 
-from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,88 +13,97 @@ from numpy.typing import NDArray
 from liqmap.domain.enums import Venue
 
 Floats = NDArray[np.float64]
+VenueNumbers = NDArray[np.uint8]
 
-
-@dataclass(frozen=True, slots=True)
-class Brackets:
-    """`floor_usd[k]` … `floor_usd[k + 1]` is bracket k: its maintenance rate, deduction and largest leverage."""
-
-    floor_usd: Floats
-    rate: Floats
-    deduction_usd: Floats
-    max_leverage: Floats
-    by_size: bool
-
-    def leverage_limit(self, notional_usd: Floats) -> Floats:
-        """Largest leverage the venue grants to positions of these notionals."""
-        return self.max_leverage[self._bracket(notional_usd)]
-
-    def liquidation_price(self, side: Floats, qty_base: Floats, entry: Floats, margin_usd: Floats) -> Floats:
-        """Mark prices (n,) at which equity equals maintenance margin; side is +1 long, −1 short.
-
-        LP = (margin + deduction − side·q·entry) / (q·(rate − side)), in the bracket that contains q·LP (OKX: q·entry).
-        −inf for a long that no price liquidates.
-        """
-        if self.by_size:
-            bracket = self._bracket(qty_base * entry)
-            price = _solve(side, qty_base, entry, margin_usd, self.rate[bracket], self.deduction_usd[bracket])
-        else:
-            every = _solve(
-                side[:, None], qty_base[:, None], entry[:, None], margin_usd[:, None], self.rate, self.deduction_usd
-            )
-            bracket = self._bracket(qty_base[:, None] * every)
-            own = bracket == np.arange(len(self.rate))
-            # Maintenance is continuous in value, so at most one solution lies in its own bracket; none: no price > 0.
-            price = np.where(own.any(axis=1), every[np.arange(len(every)), own.argmax(axis=1)], -np.inf)
-        return np.where(price > 0.0, price, -np.inf)
-
-    def _bracket(self, notional_usd: Floats) -> NDArray[np.intp]:
-        return np.maximum(np.searchsorted(self.floor_usd, notional_usd, side="right") - 1, 0)
-
-
-def _solve(side: Floats, qty: Floats, entry: Floats, margin: Floats, rate: Floats, deduction: Floats) -> Floats:
-    price: Floats = (margin + deduction - side * qty * entry) / (qty * (rate - side))
-    return price
-
-
-def _brackets(rows: list[tuple[float, float, float]], by_size: bool, fee: float = 0.0) -> Brackets:
-    floor, rate, leverage = (np.array(column, dtype=np.float64) for column in zip(*rows, strict=True))
-    steps = np.concatenate([[0.0], np.cumsum(floor[1:] * np.diff(rate))])
-    deduction = np.zeros(len(floor)) if by_size else steps
-    return Brackets(floor, rate + fee, deduction, leverage, by_size)
-
-
-_BINANCE = [
-    (0.0, 0.004, 150.0),
-    (300e3, 0.005, 100.0),
-    (800e3, 0.0065, 75.0),
-    (3e6, 0.01, 50.0),
-    (12e6, 0.02, 25.0),
-    (70e6, 0.025, 20.0),
-    (100e6, 0.05, 10.0),
-    (230e6, 0.1, 5.0),
-]
-_BYBIT = [
-    (0.0, 0.005, 100.0),
-    (2e6, 0.0056, 90.0),
-    (5e6, 0.008, 60.0),
-    (10e6, 0.0125, 40.0),
-    (25e6, 0.02, 25.0),
-    (60e6, 0.04, 12.5),
-    (150e6, 0.08, 6.0),
-]
-_OKX = [
-    (0.0, 0.004, 100.0),
-    (1.5e6, 0.005, 75.0),
-    (4e6, 0.0075, 50.0),
-    (10e6, 0.015, 30.0),
-    (30e6, 0.025, 20.0),
-    (90e6, 0.05, 10.0),
-]
-
-BRACKETS: dict[Venue, Brackets] = {
-    Venue.BINANCE: _brackets(_BINANCE, by_size=False),
-    Venue.BYBIT: _brackets(_BYBIT, by_size=False),
-    Venue.OKX: _brackets(_OKX, by_size=True, fee=0.0005),
+# Each row: floor of the bracket in USD, maintenance rate, largest leverage.
+_TABLES: dict[Venue, list[tuple[float, float, float]]] = {
+    Venue.BINANCE: [
+        (0.0, 0.004, 150.0),
+        (300e3, 0.005, 100.0),
+        (800e3, 0.0065, 75.0),
+        (3e6, 0.01, 50.0),
+        (12e6, 0.02, 25.0),
+        (70e6, 0.025, 20.0),
+        (100e6, 0.05, 10.0),
+        (230e6, 0.1, 5.0),
+    ],
+    Venue.BYBIT: [
+        (0.0, 0.005, 100.0),
+        (2e6, 0.0056, 90.0),
+        (5e6, 0.008, 60.0),
+        (10e6, 0.0125, 40.0),
+        (25e6, 0.02, 25.0),
+        (60e6, 0.04, 12.5),
+        (150e6, 0.08, 6.0),
+    ],
+    Venue.OKX: [
+        (0.0, 0.004, 100.0),
+        (1.5e6, 0.005, 75.0),
+        (4e6, 0.0075, 50.0),
+        (10e6, 0.015, 30.0),
+        (30e6, 0.025, 20.0),
+        (90e6, 0.05, 10.0),
+    ],
 }
-"""The one table of each simulated venue, for every symbol."""
+_BY_SIZE: Final = int(Venue.OKX)
+_SIZE_FEE: Final = 0.0005
+_WIDTH: Final = max(len(rows) for rows in _TABLES.values())
+
+
+def _column(number: int, missing: float) -> Floats:
+    """One column of the tables as (venue, bracket), short tables padded with `missing`."""
+    padded = np.full((max(_TABLES) + 1, _WIDTH), missing)
+    for venue, rows in _TABLES.items():
+        padded[venue, : len(rows)] = [row[number] for row in rows]
+    return padded
+
+
+_FLOOR: Final = _column(0, np.inf)
+_RATE: Final = _column(1, 0.5)
+_LEVERAGE: Final = _column(2, 1.0)
+_CEILING: Final = np.concatenate([_FLOOR[:, 1:], np.full((len(_FLOOR), 1), np.inf)], axis=1)
+
+
+def _deductions() -> Floats:
+    """What makes maintenance continuous: at each floor the rate rises by as much as the deduction gives back."""
+    sums = np.zeros_like(_FLOOR)
+    for venue, rows in _TABLES.items():
+        if venue != _BY_SIZE:
+            steps = _FLOOR[venue, 1 : len(rows)] * np.diff(_RATE[venue, : len(rows)])
+            sums[venue, 1 : len(rows)] = np.cumsum(steps)
+    return sums
+
+
+_DEDUCTION: Final = _deductions()
+_EXTRA: Final = np.where(np.arange(len(_FLOOR)) == _BY_SIZE, _SIZE_FEE, 0.0)[:, None]
+
+
+def leverage_limit(venue: VenueNumbers, notional_usd: Floats) -> Floats:
+    """Largest leverage the venues grant to positions of these notionals."""
+    bracket = (_FLOOR[venue] <= notional_usd[:, None]).sum(axis=1) - 1
+    return np.asarray(_LEVERAGE[venue, bracket])
+
+
+def maintenance_usd(venue: VenueNumbers, qty_base: Floats, entry: Floats, mark: float) -> Floats:
+    """Maintenance margin of positions at a mark price, USD."""
+    value = qty_base * mark
+    graded = np.where(venue == _BY_SIZE, qty_base * entry, value)
+    bracket = (_FLOOR[venue] <= graded[:, None]).sum(axis=1) - 1
+    rate = _RATE[venue, bracket] + _EXTRA[venue, 0]
+    return np.asarray(value * rate - _DEDUCTION[venue, bracket])
+
+
+def liquidation_price(venue: VenueNumbers, sign: Floats, qty_base: Floats, entry: Floats, margin_usd: Floats) -> Floats:
+    """Mark prices (n,) at which equity equals maintenance margin; sign is +1 long, −1 short.
+
+    LP = (margin + deduction − sign·q·entry) / (q·(rate − sign)), in the bracket that contains q·LP (OKX: q·entry).
+    −inf for a long that no price liquidates. Maintenance being continuous in value, exactly one bracket fits.
+    """
+    sign, qty, entry = sign[:, None], qty_base[:, None], entry[:, None]
+    every = (margin_usd[:, None] + _DEDUCTION[venue] - sign * qty * entry) / (
+        qty * (_RATE[venue] + _EXTRA[venue] - sign)
+    )
+    graded = qty * np.where((venue == _BY_SIZE)[:, None], entry, np.maximum(every, 0.0))
+    fits = (_FLOOR[venue] <= graded) & (graded < _CEILING[venue])
+    price = every[np.arange(len(every)), fits.argmax(axis=1)]
+    return np.where(fits.any(axis=1) & (price > 0.0), price, -np.inf)

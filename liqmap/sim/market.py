@@ -10,6 +10,7 @@ Whole ticks are simulated on a fixed grid from the start; `advance` hands out wh
 does not depend on how time is cut.
 """
 
+import math
 from collections import deque
 from dataclasses import dataclass
 
@@ -17,22 +18,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from liqmap.config.simulation import SimConfig
-from liqmap.domain.enums import PositionSide, TakerSide, Venue
+from liqmap.domain.enums import PositionSide, Venue
 from liqmap.sim.makers import Lots, Makers
 from liqmap.sim.past import level_lots, populate
 from liqmap.sim.people import Mood, People, liquidation_prices
 from liqmap.sim.positions import Indices, Positions, Rows, summed_by_venue
 from liqmap.sim.price import DAY_MS, PriceProcess, Prices
-from liqmap.sim.prints import Stretch, prints, taker_split
+from liqmap.sim.prints import Stretch, liquidation_prints, merged, ordinary_prints, taker_split
 from liqmap.sim.tape import LIQUIDATIONS, TRADES, Tape, VenueTape
 
 FUNDING_MS = 8 * 3_600_000
+_LONG, _SHORT = PositionSide.LONG, PositionSide.SHORT
 _REVIEW_MS = 300_000
-"""Each cross account is looked at once in this time."""
+"""Each cross account is looked at once in this time, on average …"""
+_REVIEW_PART = 0.01
+"""… and this share of people, or more, at a time."""
 _CLOSINGS_MEMORY_MS = 900_000.0
+_WARM_UP_MS = 1_200_000
+_WARM_UP_TICK_MS = 10_000
 _PANIC_FROM = 2.0
 """Volatility, against its long-run level, from which people panic."""
-_SLIPPAGE = 2e-4
 _LIQUIDATION_FEE = 5e-4
 _EAGER_ARRIVALS = 0.6
 _CLEAR_OF_MARK = 0.001
@@ -87,16 +92,17 @@ class SimulatedMarket:
         populate(self.positions, self._people, self._price, about, people_share, start_ms, past_random)
         self._level = level_lots(about)
         self.makers = self._first_makers()
-        self._start_ms = self._now_ms = start_ms
+        self._start_ms, self._now_ms = start_ms, start_ms - _WARM_UP_MS
         self._level_wander = 0.0
         nominal = 2.0 * people_share * self._people.turnover_per_ms
         self._closings = {venue: nominal * lots for venue, lots in self._level.items()}
         self._forced_pct = 0.0
-        self._review_at = 0.0
+        self._review_due = 0.0
         self._states = deque([self._state()])
         self._trades: dict[Venue, list[NDArray[np.void]]] = {venue: [] for venue in self._level}
         self._prints: dict[Venue, list[NDArray[np.void]]] = {venue: [] for venue in self._level}
         self._told_ms = start_ms
+        self._warm_up()
 
     @property
     def now_ms(self) -> int:
@@ -118,7 +124,7 @@ class SimulatedMarket:
         if to_ms < self._told_ms:
             raise ValueError(f"the market is at {self._told_ms}, it cannot go back to {to_ms}")
         while self._now_ms < to_ms:
-            self._tick()
+            self._tick(self._config.tick_ms)
         while len(self._states) > 1 and self._states[1].ts_ms <= to_ms:
             self._states.popleft()
         state, from_ms = self._states[0], self._told_ms
@@ -142,8 +148,15 @@ class SimulatedMarket:
             },
         )
 
-    def _tick(self) -> None:
-        dt_ms = self._config.tick_ms
+    def _warm_up(self) -> None:
+        """Let the population drawn from the past find its pace of closing and opening before anybody watches."""
+        while self._now_ms < self._start_ms:
+            self._tick(_WARM_UP_TICK_MS)
+        for queue in (*self._trades.values(), *self._prints.values()):
+            queue.clear()
+        self._states = deque([self._states[-1]])
+
+    def _tick(self, dt_ms: int) -> None:
         before, now_ms = self._price.prices, self._now_ms + dt_ms
         self._now_ms = now_ms
         after = self._price.step(dt_ms, self._forced_pct)
@@ -155,7 +168,7 @@ class SimulatedMarket:
         liquidated = self._happen(touched, np.isin(touched, panicked), after, orders, forced)
         self._settle_closings(orders, dt_ms)
         self._arrive(dt_ms, after, orders)
-        self._print(before, after, orders, liquidated, self._make(dt_ms, orders))
+        self._print(dt_ms, (before, after), orders, liquidated, self._make(dt_ms, orders))
         self._review(dt_ms, after.mark)
         self._states.append(self._state())
         open_interest = sum(self._states[-1].open_interest_lots.values())
@@ -232,7 +245,7 @@ class SimulatedMarket:
         config, days = self._config, dt_ms / DAY_MS
         keep = 0.5 ** (days / _LEVEL_HALF_LIFE_DAYS)
         self._level_wander = keep * self._level_wander + np.sqrt(1.0 - keep**2) * self._random.standard_normal()
-        hours = (self._now_ms - self._start_ms) / 3_600_000.0
+        hours = max(self._now_ms - self._start_ms, 0) / 3_600_000.0
         growth = 1.0 + config.open_interest_growth * (1.0 - np.exp(-hours / config.growth_hours))
         growth *= np.exp(config.level_spread * self._level_wander)
         trend = self._price.trend
@@ -247,7 +260,7 @@ class SimulatedMarket:
         venues = np.repeat(np.array(list(self._level), dtype=np.uint8), counts)
         if not len(venues):
             return
-        longs, shorts = self.positions.lots(PositionSide.LONG).sum(), self.positions.lots(PositionSide.SHORT).sum()
+        longs, shorts = self.positions.lots(_LONG).sum(), self.positions.lots(_SHORT).sum()
         mood = Mood(trend, float(longs - shorts) / max(float(sum(now.values())), 1.0))
         rows = self._people.arrive(venues, price.last, self._now_ms, mood)
         self.positions.add(rows)
@@ -270,59 +283,38 @@ class SimulatedMarket:
         return float(min(max(self._price.volatility_ratio**0.7, 0.4), 3.0))
 
     def _print(
-        self, before: Prices, after: Prices, orders: _Orders, liquidated: Rows, traded: dict[Venue, int]
+        self, dt_ms: int, prices: tuple[Prices, Prices], orders: _Orders, liquidated: Rows, traded: dict[Venue, int]
     ) -> None:
-        dt_ms, about = self._config.tick_ms, self._about
+        (before, after), about = prices, self._about
         stretch = Stretch(self._now_ms - dt_ms, self._now_ms, before.last, after.last, about.price_tick, about.lot_base)
+        forced_lots = summed_by_venue(liquidated["venue"], liquidated["qty_lots"])
         largest = max(self._level.values())
-        tilt = 0.5 + 0.3 * np.tanh(np.log(after.last / before.last) * 2e3)
+        usual = self._config.trades_per_s * dt_ms / 1000.0 * self._activity
+        tilt = 0.5 + 0.3 * math.tanh(math.log(after.last / before.last) * 2e3)
+        split, counts = [], []
         for venue, lots in traded.items():
-            fills, forced = self._liquidation_prints(liquidated[liquidated["venue"] == venue], before, after, stretch)
-            forced_lots = np.rint(fills["qty_base"] / about.lot_base).astype(np.int64)
-            rest = lots - int(forced_lots.sum())
             eager = (int(orders.eager_bought[venue]), int(orders.eager_sold[venue]))
-            mean = self._config.trades_per_s * dt_ms / 1000.0 * (self._level[venue] / largest) ** 0.5 * self._activity
-            ordinary = prints(stretch, *taker_split(rest, *eager, tilt), mean, self._print_random)
-            if len(fills):
-                ordinary = np.concatenate([ordinary, fills])
-                ordinary = ordinary[np.argsort(ordinary["ts_ms"], kind="stable")]
+            split.append(taker_split(lots - int(forced_lots[venue]), *eager, tilt))
+            counts.append(usual * math.sqrt(self._level[venue] / largest))
+        everywhere = ordinary_prints(stretch, split, counts, self._print_random)
+        for venue, trades in zip(traded, everywhere, strict=True):
+            if forced_lots[venue]:
+                mine = liquidated[liquidated["venue"] == venue]
+                fills, forced = liquidation_prints(mine, before.mark, after.mark, stretch, self._print_random)
                 self._prints[venue].append(forced)
-            self._trades[venue].append(ordinary)
-
-    def _liquidation_prints(
-        self, rows: Rows, before: Prices, after: Prices, stretch: Stretch
-    ) -> tuple[NDArray[np.void], NDArray[np.void]]:
-        """TRADES and LIQUIDATIONS of these positions by time: when mark crossed, near the last price then."""
-        fills, forced = np.zeros(len(rows), TRADES), np.zeros(len(rows), LIQUIDATIONS)
-        if not len(rows):
-            return fills, forced
-        travelled = after.mark - before.mark
-        along = np.clip((rows["liquidation"] - before.mark) / (travelled or 1.0), 0.0, 1.0)
-        ts_ms = stretch.from_ms + 1 + (along * (stretch.to_ms - stretch.from_ms - 1)).astype(np.int64)
-        sign, qty_base = rows["sign"], np.round(rows["qty_lots"] * stretch.lot_base, 10)
-        slip = 1.0 - sign * _SLIPPAGE * self._print_random.exponential(1.0, len(rows))
-        order = np.argsort(ts_ms, kind="stable")
-        fills["ts_ms"], fills["qty_base"] = ts_ms, qty_base
-        fills["price"] = stretch.printed(stretch.price_at(ts_ms) * slip, sign < 0)
-        fills["taker_side"] = np.where(sign > 0, TakerSide.SELL, TakerSide.BUY)
-        forced["ts_ms"], forced["qty_base"] = ts_ms, qty_base
-        forced["position_side"], forced["fill_price"] = rows["side"], fills["price"]
-        bankruptcy = rows["entry"] - sign * rows["margin_usd"] / qty_base
-        forced["bankruptcy_price"] = stretch.printed(bankruptcy, sign > 0)
-        return fills[order], forced[order]
+                trades = merged(trades, fills)
+            self._trades[venue].append(trades)
 
     def _review(self, dt_ms: int, mark: float) -> None:
         """Cross accounts earn and lose elsewhere, and their liquidation prices with it, but never right onto the mark:
         their owners move money in before (so every liquidation is one that mark came to)."""
         count = len(self.positions)
-        self._review_at += count * min(dt_ms / _REVIEW_MS, 1.0)
-        size = int(self._review_at)
-        self._review_at -= size
-        first = int(self._random.integers(0, max(count, 1)))
-        some = (first + np.arange(min(size, count))) % max(count, 1)
-        some = some[self.positions.rows["cross"][some]]
-        if not len(some):
+        self._review_due += min(dt_ms / _REVIEW_MS, 1.0)
+        if self._review_due < _REVIEW_PART or not count:
             return
+        size, self._review_due = int(self._review_due * count), 0.0
+        some = (int(self._random.integers(0, count)) + np.arange(size)) % count
+        some = some[self.positions.rows["cross"][some]]
         rows = self.positions.rows[some]
         wander = self._config.account_wander_pct / 100.0 * (max(_REVIEW_MS, dt_ms) / 3_600_000.0) ** 0.5
         notional = rows["qty_lots"] * self.lot_base * mark
@@ -332,14 +324,14 @@ class SimulatedMarket:
         self.positions.put(some[clear], rows[clear])
 
     def _first_makers(self) -> dict[Venue, Makers]:
-        longs = self.positions.lots(PositionSide.LONG)  # as many as shorts: the population starts even
+        longs = self.positions.lots(_LONG)  # as many as shorts: the population starts even
         makers = {}
         for venue, level in self._level.items():
             makers[venue] = Makers.with_gross(level - int(longs[venue]), self._random)
         return makers
 
     def _state(self) -> State:
-        longs = self.positions.lots(PositionSide.LONG)
+        longs = self.positions.lots(_LONG)
         return State(
             ts_ms=self._now_ms,
             prices=self._price.prices,

@@ -55,11 +55,11 @@ def populate(
     chance = np.array([level[v] for v in level], dtype=np.float64)
     numbers = np.array(list(level), dtype=np.uint8)
     while any(wanted.values()):
-        rows = people.standing(_BATCH, start_ms)
-        rows["venue"] = generator.choice(numbers, _BATCH, p=chance / chance.sum())
-        step = np.clip(len(path) - 1 - (start_ms - rows["opened_ms"]) // _STEP_MS, 0, len(path) - 1)
-        rows["entry"] = path[step] * np.exp(3e-4 * generator.standard_normal(_BATCH))
-        people.decide(rows, Mood(trend[step], 0.0))
+        plans, age_ms = people.standing(_BATCH)
+        step = np.maximum(len(path) - 1 - (age_ms // _STEP_MS).astype(np.intp), 0)
+        venue = generator.choice(numbers, _BATCH, p=chance / chance.sum())
+        entry = path[step] * np.exp(3e-4 * generator.standard_normal(_BATCH))
+        rows = people.open(plans, venue, entry, start_ms - age_ms.astype(np.int64), Mood(trend[step], 0.0))
         rows = _still_wanted(rows[_survived(rows, lowest[step], highest[step])], wanted)
         rows["liquidation"] = liquidation_prices(rows, symbol.lot_base)  # the last of a side was cut to size
         positions.add(rows)
