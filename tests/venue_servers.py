@@ -35,10 +35,16 @@ class ScriptedMarket:
         self.last_price = price
         self.funding_rate = 0.0001
         self.open_interest_base = dict.fromkeys(VENUES, open_interest_base)
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._trades: dict[Venue, list[tuple[float, float, int]]] = {venue: [] for venue in VENUES}
         self._liquidations: dict[Venue, list[tuple[int, float, float, float]]] = {venue: [] for venue in VENUES}
         self._at_ms: int | None = None
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """What is told inside is printed in one step."""
+        with self._lock:
+            yield
 
     def trade(self, venue: Venue, price: float, qty_base: float, taker: TakerSide = TakerSide.BUY) -> None:
         """Print a trade."""

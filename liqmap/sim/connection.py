@@ -25,6 +25,7 @@ class Connection:
         """When data was last written to it."""
         self.pinged_s = now_s
         self.unanswered_since_s: float | None = None
+        self._ping_payload = b""
         self.recent_s: list[float] = []
         """When it sent its latest messages, for venues that limit their rate."""
         self.operations = 0
@@ -62,10 +63,16 @@ class Connection:
     def ping(self, payload: bytes, now_s: float) -> None:
         """Send a protocol ping and wait for its answer."""
         self.pinged_s = now_s
+        self._ping_payload = payload
         if self.unanswered_since_s is None:
             self.unanswered_since_s = now_s
         if not self.half_open and not self.closing:
             self._transport.write(ping_frame(payload))
+
+    def ponged(self, payload: bytes) -> None:
+        """The client sent a pong: an answer when it repeats the latest ping, else unsolicited, which is allowed."""
+        if payload == self._ping_payload:
+            self.unanswered_since_s = None
 
     def pong(self, payload: bytes) -> None:
         """Answer a protocol ping of the client."""

@@ -227,7 +227,7 @@ class VenueServer:
                 connection.pong(bytes(message.data))
                 self.heard_control_frame(connection)
             elif message.type is WSMsgType.PONG:
-                connection.unanswered_since_s = None
+                connection.ponged(bytes(message.data))
                 self.heard_control_frame(connection)
             else:
                 break

@@ -1,4 +1,5 @@
-"""A plain websocket client for tests of the venue servers: waits for a message, never for a time."""
+"""What tests of the venue servers use: a plain websocket client that waits for messages, never for a time, and feeds
+that a test steps by hand."""
 
 import json
 import time
@@ -8,7 +9,20 @@ from typing import Any
 
 import websocket
 
+from liqmap.sim.feed import Message
+from liqmap.sim.market_feed import MarketFeed
+from liqmap.sim.tape import Market
+
 DEADLINE_S = 15.0
+START_MS = 1_700_000_000_000
+
+
+def steps(feed: MarketFeed, market: Market, step_ms: int, count: int, before: Callable[[], None]) -> Iterator[Message]:
+    """Every message of `count` steps; `before` each, the test tells the market what to print."""
+    for step in range(count):
+        before()
+        at_ms = START_MS + step_ms * step
+        yield from feed.step([market.advance(at_ms)], at_ms)
 
 
 class Client:
