@@ -126,7 +126,7 @@ class Children:
         running = self._running.get(name)
         if running is not None:
             for number in signals:
-                running.process.send_signal(number)
+                os.kill(running.process.pid, number)  # Popen.send_signal would bury the dead itself
 
     def kill(self, name: str) -> None:
         """SIGKILL for the whole family."""

@@ -116,9 +116,7 @@ def test_the_reason_says_how_it_ended() -> None:
 def test_backoff_doubles_from_the_first_wait_to_the_ceiling() -> None:
     waits = [backoff_ns(deaths, 1.0, LIMITS) for deaths in range(1, 12)]
     assert waits[0] == LIMITS.backoff_first_ns
-    assert all(
-        after == min(2 * before, LIMITS.backoff_ceiling_ns) for before, after in itertools.pairwise(waits)
-    )
+    assert all(after == min(2 * before, LIMITS.backoff_ceiling_ns) for before, after in itertools.pairwise(waits))
     assert waits[-1] == LIMITS.backoff_ceiling_ns
 
 
