@@ -68,7 +68,7 @@ def _simulated(child: Child) -> MarketVenues:
     config = child.config
     markets: list[SimulatedMarket] = []
     start_ms = wall_ms()
-    for symbol in config.enabled_symbols:
+    for symbol in config.symbols:
         child.beat()
         if symbol not in config.sim.symbols:
             log.warning("no market is simulated for this symbol: sim.symbols has none", extra=fields(symbol=symbol))
@@ -77,7 +77,7 @@ def _simulated(child: Child) -> MarketVenues:
         markets.append(open_market(config.sim, symbol, start_ms))
         log.info("market open", extra=fields(symbol=symbol, took_s=round(time.monotonic() - begun_s, 2)))
     if not markets:
-        raise ConfigError("none of the enabled symbols stands in sim.symbols, so there is no market to simulate")
+        raise ConfigError("none of the symbols stands in sim.symbols, so there is no market to simulate")
     return MarketVenues(config, markets, seed=config.sim.seed, speed=child.mode.speed)
 
 

@@ -18,6 +18,7 @@ import msgspec
 
 from liqmap.config import Config, ConfigError, RunMode, load, with_bind
 from liqmap.domain.enums import Source, Venue
+from liqmap.store.capture import CaptureUnreadable, Description, describe
 
 DEFAULT_INSTANCE: Final = "main"
 INSTANCE_LENGTH: Final = 24
@@ -26,6 +27,7 @@ CAPTURE_LEAD_S: Final = 8.0
 
 _TABLE: Final = re.compile(r"(?:bars_1m|liquidations)_(?P<symbol>[A-Z0-9]+)\.csv(?:\.gz)?")
 _MS: Final = 1_000_000
+_VENUES: Final = (Venue.BINANCE, Venue.BYBIT, Venue.OKX)
 
 S = TypeVar("S", bound=msgspec.Struct)
 Overlay = Callable[[Config], Config]
@@ -159,7 +161,56 @@ def _tables(plain: Run, directory: Path, flags: Flags) -> Run:
 
 
 def _capture(plain: Run, file: Path, flags: Flags) -> Run:
-    raise ConfigError(f"--replay {file}: captures cannot be played yet {plain.headline}{flags.speed}")
+    try:
+        held = describe(file)
+    except CaptureUnreadable as error:
+        raise ConfigError(f"--replay {error}") from error
+    from_ms, to_ms = _window(flags)
+    first_ns = max(held.first_ns, 0 if from_ms is None else from_ms * _MS)
+    if first_ns > held.last_ns:
+        raise ConfigError(f"--from {flags.from_time}: {file} ends before that")
+    mode = RunMode(
+        source=int(Source.REPLAY),
+        engine_origin_ns=first_ns - int(CAPTURE_LEAD_S * flags.speed * 1e9),
+        wall_origin_ns=time.time_ns(),
+        speed=flags.speed,
+        from_ms=from_ms,
+        to_ms=to_ms,
+    )
+    return replace(
+        plain,
+        overlay=lambda config: _held(_renamed(config, "replay"), held, flags.symbol),
+        mode=mode,
+        venue_servers=True,
+        capture=file,
+        headline=f"a replay of {file}",
+    )
+
+
+def _held(config: Config, held: Description, symbol: str | None) -> Config:
+    """The configuration restricted to what a capture holds: its venues, its contracts, its kind of trades."""
+    names = {venue: venue.name.lower() for venue in _VENUES}
+    present = {
+        name
+        for name, table in config.symbols.items()
+        for venue in held.venues
+        if getattr(table.instruments, names[venue]) in held.instruments.get(venue, ())
+    }
+    if not present:
+        holds = ", ".join(f"{venue.name.lower()} {' '.join(listed)}" for venue, listed in held.instruments.items())
+        raise ConfigError(
+            f"--replay {held.path}: no configured symbol has a contract in it; it holds {holds or 'none'}"
+        )
+    chosen = _chosen(present, symbol, str(held.path))
+    venues = _replace(
+        config.venues,
+        **{name: _replace(getattr(config.venues, name), enabled=venue in held.venues) for venue, name in names.items()},
+    )
+    topics = held.topics.get(Venue.BINANCE, {})
+    kinds = {topic.partition("@")[2] for topic in topics} & {"trade", "aggTrade"}
+    if len(kinds) == 1:
+        venues = _replace(venues, binance=_replace(venues.binance, trades=kinds.pop()))
+    return _only(_replace(config, venues=venues), chosen, held.path)
 
 
 def _window(flags: Flags) -> tuple[int | None, int | None]:
