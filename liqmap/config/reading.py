@@ -20,6 +20,7 @@ class ConfigError(Exception):
 
 T = TypeVar("T")
 
+_HIGHEST_PORT = 65535
 _SYMBOL_NAME = re.compile(r"[A-Z0-9]{1,15}")
 _AT = re.compile(r"(?P<what>.*?)(?: - at `\$?\.?(?P<path>.*)`)?$", re.DOTALL)
 
@@ -107,7 +108,8 @@ def _cross_check(config: Config, name: str) -> None:
     def refuse(key: str, value: object, allowed: str) -> NoReturn:
         raise ConfigError(f"{name}: {key} = {value!r}: {allowed}")
 
-    if not re.fullmatch(r"unix:.+|(\[[0-9a-fA-F:]+\]|[^:\s]+):\d{1,5}", config.api.bind):
+    address = re.fullmatch(r"unix:.+|(?:\[[0-9a-fA-F:]+\]|[^:\s]+):(?P<port>\d{1,5})", config.api.bind)
+    if address is None or int(address["port"] or 0) > _HIGHEST_PORT:
         refuse("api.bind", config.api.bind, "must be host:port or unix:PATH")
     if config.ingest.ring_events & (config.ingest.ring_events - 1):
         refuse("ingest.ring_events", config.ingest.ring_events, "must be a power of two")
