@@ -28,6 +28,10 @@ class Malformed(Exception):
         self.why = why
         self.field = field
 
+    def within(self, outer: str) -> "Malformed":
+        """The same fault, its path told from the frame around the row it was found in."""
+        return Malformed(self.why, f"{outer}{self.field}")
+
 
 @dataclass(frozen=True, slots=True)
 class Ignored:

@@ -6,7 +6,7 @@ Side of a liquidation: `o.S` is the side of the closing order, so SELL closes a 
 
 from collections.abc import Callable, Mapping, Sequence
 from math import isnan
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, cast
 
 from msgspec import Struct
 
@@ -68,13 +68,13 @@ class AggTrade(Struct, tag_field="e", tag="aggTrade", gc=False):
     st: int = USD_M
 
 
-class Trade(Struct, tag_field="e", tag="trade", gc=False):
+class Trade(Struct, tag_field="e", tag="trade", rename={"a": "t"}, gc=False):
     """`<s>@trade`, undocumented: every fill; X tells market fills from the insurance fund's and ADL's."""
 
     s: str
     p: Level
     q: Level
-    t: Identity
+    a: Identity
     T: Milliseconds
     m: bool
     X: str = "MARKET"
@@ -160,27 +160,25 @@ def unused_row(name: str, st: int) -> tuple[Fact, ...]:
     return (Ignored(why, name),)
 
 
-def _agg_trade(row: AggTrade, receive_ns: int, contracts: Contracts, at: str) -> tuple[Fact, ...]:
+def _agg_trade(row: AggTrade | Trade, receive_ns: int, contracts: Contracts) -> tuple[Fact, ...]:
     contract = contracts[row.s]
     if contract is None or row.st != USD_M:
         return unused_row(row.s, row.st)
-    side = SELL if row.m else BUY  # m: the buyer was the maker
-    return (trade(contract, receive_ns, row.T, row.p, row.q, side, row.a, f"{at}q"),)
+    try:  # m: the buyer was the maker
+        return (trade(contract, receive_ns, row.T, row.p, row.q, SELL if row.m else BUY, row.a),)
+    except Malformed as fault:
+        raise fault.within("q") from None
 
 
-def _trade(row: Trade, receive_ns: int, contracts: Contracts, at: str) -> tuple[Fact, ...]:
-    contract = contracts[row.s]
-    if contract is None or row.st != USD_M:
-        return unused_row(row.s, row.st)
+def _trade(row: Trade, receive_ns: int, contracts: Contracts) -> tuple[Fact, ...]:
     if row.X != "MARKET":
         return (Ignored("not a market fill", row.s),)
     if not (row.p > 0.0 and row.q > 0.0):
-        raise Malformed("expected `float` > 0.0", f"{at}q" if row.p > 0.0 else f"{at}p")
-    side = SELL if row.m else BUY
-    return (trade(contract, receive_ns, row.T, row.p, row.q, side, row.t, f"{at}q"),)
+        raise Malformed("expected `float` > 0.0", "q" if row.p > 0.0 else "p")
+    return _agg_trade(row, receive_ns, contracts)
 
 
-def _mark_price(row: MarkPrice, receive_ns: int, contracts: Contracts, _at: str) -> tuple[Fact, ...]:
+def _mark_price(row: MarkPrice, receive_ns: int, contracts: Contracts) -> tuple[Fact, ...]:
     contract = contracts[row.s]
     if contract is None or row.st != USD_M:
         return unused_row(row.s, row.st)
@@ -189,27 +187,30 @@ def _mark_price(row: MarkPrice, receive_ns: int, contracts: Contracts, _at: str)
     return (mark,) if isnan(rate) else (mark, funding(contract, receive_ns, row.E, rate, said_ms(row.T)))
 
 
-def _force_order(row: ForceOrder, receive_ns: int, contracts: Contracts, at: str) -> tuple[Fact, ...]:
+def _force_order(row: ForceOrder, receive_ns: int, contracts: Contracts) -> tuple[Fact, ...]:
     order = row.o
     contract = contracts[order.s]
     if contract is None or order.st != USD_M or row.st != USD_M:
-        return unused_row(order.s, max(order.st, row.st))
+        return unused_row(order.s, row.st if order.st == USD_M else order.st)
     if order.X != "FILLED":
         return (Ignored("liquidation order not filled", order.s),)
     filled = said_price(order.z)
     quantity = order.q if isnan(filled) else filled
     fill_price, side = said_price(order.ap), _LIQUIDATED[order.S]
-    return (liquidation(contract, receive_ns, order.T, order.p, fill_price, quantity, side, f"{at}o.q"),)
+    try:
+        return (liquidation(contract, receive_ns, order.T, order.p, fill_price, quantity, side),)
+    except Malformed as fault:
+        raise fault.within("o.q") from None
 
 
-def _depth_update(row: DepthUpdate, _receive_ns: int, contracts: Contracts, _at: str) -> tuple[Fact, ...]:
+def _depth_update(row: DepthUpdate, _receive_ns: int, contracts: Contracts) -> tuple[Fact, ...]:
     contract = contracts[row.s]
     if contract is None or row.st != USD_M:
         return unused_row(row.s, row.st)
     return (BookUpdate(Venue.BINANCE, row.s, contract.symbol, row.T, False, row.b, row.a, row.u, row.pu, row.U),)
 
 
-_HANDLERS: Final[Mapping[type, Callable[[Any, int, Contracts, str], tuple[Fact, ...]]]] = {
+_HANDLERS: Final[Mapping[type, Callable[[Any, int, Contracts], tuple[Fact, ...]]]] = {
     AggTrade: _agg_trade,
     Trade: _trade,
     MarkPrice: _mark_price,
@@ -233,43 +234,42 @@ class BinanceSession:
         if not raw.isascii():
             check_utf8(raw)
         try:
-            if raw.startswith(b'{"stream":'):
-                payload, at = _wrapped(raw).data, "data."
-            else:
-                payload, at = _plain(raw), ""
+            payload = _wrapped(raw).data
         except DECODING_FAULTS as error:
             return self._unusual(raw, receive_ns, error)
-        return self._facts(payload, receive_ns, at)
+        handle = _HANDLERS.get(type(payload))
+        if handle is None:
+            return self._rows(cast(list[Payload], payload), receive_ns, "data.")
+        try:
+            return handle(payload, receive_ns, self._contracts)
+        except Malformed as fault:
+            raise fault.within("data.") from None
 
-    def _facts(self, payload: Payload | list[Payload], receive_ns: int, at: str) -> Sequence[Fact]:
-        if not isinstance(payload, list):
-            return _HANDLERS[type(payload)](payload, receive_ns, self._contracts, at)
+    def _rows(self, rows: Sequence[Payload], receive_ns: int, at: str) -> Sequence[Fact]:
         facts: list[Fact] = []
-        for index, row in enumerate(payload):
-            facts.extend(_HANDLERS[type(row)](row, receive_ns, self._contracts, f"{at}{index}."))
+        for index, row in enumerate(rows):
+            try:
+                facts.extend(_HANDLERS[type(row)](row, receive_ns, self._contracts))
+            except Malformed as fault:
+                raise fault.within(f"{at}{index}.") from None
         return facts or (Ignored("no rows"),)
 
     def _unusual(self, raw: bytes, receive_ns: int, fault: Exception) -> Sequence[Fact]:
+        """Frames without the wrapper, events that are not used, answers to requests, and what is malformed."""
         frame = decode_any(raw)
-        if not isinstance(frame, dict):
-            event = _event_name(frame)
-            if event in _UNUSED_EVENTS:
-                return (Ignored(f"{event} not used"),)
-            refuse(fault, raw)
-        if "stream" in frame and "data" in frame:
-            return self._unusual_wrapped(frame, raw, receive_ns)
-        if "e" not in frame:
+        if isinstance(frame, dict) and "stream" in frame and "data" in frame:
+            return _unused(frame["data"], fault, raw)
+        if isinstance(frame, dict) and "e" not in frame:
             control = _control(frame)
             if control is not None:
                 return (control,)
-        return _unused(frame, fault, raw)
-
-    def _unusual_wrapped(self, frame: dict[str, Any], raw: bytes, receive_ns: int) -> Sequence[Fact]:
         try:
-            payload = _wrapped(raw).data
+            payload = _plain(raw)
         except DECODING_FAULTS as error:
-            return _unused(frame["data"], error, raw)
-        return self._facts(payload, receive_ns, "data.")
+            return _unused(frame, error, raw)
+        if isinstance(payload, list):
+            return self._rows(payload, receive_ns, "")
+        return _HANDLERS[type(payload)](payload, receive_ns, self._contracts)
 
 
 def _event_name(payload: Any) -> str:

@@ -21,24 +21,18 @@ _new = tuple.__new__  # the constructor of a NamedTuple costs twice as much, and
 
 
 def trade(
-    contract: Instrument,
-    receive_ns: int,
-    venue_ms: int,
-    price: float,
-    quantity: float,
-    side: int,
-    identity: int = MISSING,
-    field: str = "",
+    contract: Instrument, receive_ns: int, venue_ms: int, price: float, quantity: float, side: int, identity: int
 ) -> Event:
-    """A print of the tape; `side` is the taker's. Raises Malformed naming `field` when its dollars cannot be."""
-    quantity_base = quantity * contract.contract_base
-    if price * quantity_base > MAX_NOTIONAL_USD:
-        raise _absurd(price, quantity_base, field)
+    """A print of the tape; `side` is the taker's, `identity` the venue's trade number or MISSING.
+
+    Raises Malformed, without a path, when the dollars cannot be.
+    """
+    base = quantity * contract.contract_base
+    if price * base > MAX_NOTIONAL_USD:
+        raise _absurd(price, base)
     venue, number = contract.venue, contract.number
-    return _new(
-        Event,
-        (receive_ns, venue_ms, price, quantity_base, NAN, identity, _TRADE, venue, side, 0, _TRADES, number),
-    )
+    fields = (receive_ns, venue_ms, price, base, NAN, identity, _TRADE, venue, side, 0, _TRADES, number)
+    return _new(Event, fields)
 
 
 def liquidation(
@@ -49,12 +43,11 @@ def liquidation(
     fill_price: float,
     quantity: float,
     position_side: int,
-    field: str = "",
 ) -> Event:
     """A forced closing; `position_side` is the side of the position that was closed. Raises Malformed, as `trade`."""
     quantity_base = quantity * contract.contract_base
     if printed_price * quantity_base > MAX_NOTIONAL_USD:
-        raise _absurd(printed_price, quantity_base, field)
+        raise _absurd(printed_price, quantity_base)
     return Event(
         receive_ns,
         venue_ms,
@@ -124,5 +117,5 @@ def ratio(contract: Instrument, receive_ns: int, venue_ms: int, long_share: floa
     )
 
 
-def _absurd(price: float, quantity_base: float, field: str) -> Malformed:
-    return Malformed(f"absurd size: {quantity_base:g} at {price:g}", field)
+def _absurd(price: float, quantity_base: float) -> Malformed:
+    return Malformed(f"absurd size: {quantity_base:g} at {price:g}")

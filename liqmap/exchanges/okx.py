@@ -183,16 +183,15 @@ class OkxSession:
             return (Control(ControlKind.PONG),)
         if not raw.isascii():
             check_utf8(raw)
-        start = raw.find(b'"channel":"') + 11
-        channel = _CHANNELS.get(raw[start : raw.find(b'"', start)]) if start > 10 else None
-        if channel is None or raw.startswith(b'{"event":'):
+        channel = _BY_START.get(raw[:START])
+        if channel is None:
             return self._unusual(raw, receive_ns)
         name, decode, handle = channel
         try:
             frame = decode(raw)
         except DECODING_FAULTS as error:
             return self._unusual(raw, receive_ns, error)
-        if frame.arg.channel != name:  # the text of some other field looked like a channel
+        if frame.arg.channel != name:
             return self._unusual(raw, receive_ns)
         return handle(self, frame, receive_ns)
 
@@ -209,7 +208,7 @@ class OkxSession:
         name = arg.get("channel") if isinstance(arg, dict) else None
         if not isinstance(name, str):
             raise Malformed("neither data nor an event", "arg.channel")
-        channel = _CHANNELS.get(name.encode())
+        channel = _CHANNELS.get(name)
         if channel is None:
             return (Ignored("unknown channel"),)
         _, decode, handle = channel
@@ -220,14 +219,7 @@ class OkxSession:
         return handle(self, frame, receive_ns)
 
     def _trades(self, frame: Frame[TradeRow], receive_ns: int) -> Sequence[Fact]:
-        facts: list[Fact] = []
-        for index, row in enumerate(frame.data):
-            contract = self._contracts[row.instId]
-            if contract is None:
-                facts.append(unused_row(row.instId))
-                continue
-            side, field = _TAKER[row.side], f"data.{index}.sz"
-            facts.append(trade(contract, receive_ns, row.ts, row.px, row.sz, side, row.tradeId, field))
+        facts = [_trade(row, receive_ns, self._contracts, index) for index, row in enumerate(frame.data)]
         return facts or (Ignored("no rows"),)
 
     def _liquidations(self, frame: Frame[LiquidationRow], receive_ns: int) -> Sequence[Fact]:
@@ -254,20 +246,36 @@ class OkxSession:
         return books(frame.data, frame.arg.instId, frame.action == "snapshot", self._contracts)
 
 
+def _trade(row: TradeRow, receive_ns: int, contracts: Contracts, index: int) -> Fact:
+    contract = contracts[row.instId]
+    if contract is None:
+        return unused_row(row.instId)
+    try:
+        return trade(contract, receive_ns, row.ts, row.px, row.sz, _TAKER[row.side], row.tradeId)
+    except Malformed as fault:
+        raise fault.within(f"data.{index}.sz") from None
+
+
 def liquidations(rows: Sequence[LiquidationRow], receive_ns: int, contracts: Contracts) -> list[Fact]:
-    facts: list[Fact] = []
-    for index, row in enumerate(rows):
-        contract = contracts[row.instId]
-        for place, detail in enumerate(row.details):
-            field = f"data.{index}.details.{place}"
-            side = _LIQUIDATED.get((detail.side, detail.posSide))
-            if side is None:
-                raise Malformed(f"a {detail.side} order cannot close a {detail.posSide} position", f"{field}.posSide")
-            if contract is None:
-                facts.append(unused_row(row.instId))
-                continue
-            facts.append(liquidation(contract, receive_ns, detail.ts, detail.bkPx, NAN, detail.sz, side, f"{field}.sz"))
-    return facts
+    """Every liquidation of every row: a burst comes as one frame."""
+    return [
+        _liquidation(row.instId, detail, receive_ns, contracts, f"data.{index}.details.{place}.")
+        for index, row in enumerate(rows)
+        for place, detail in enumerate(row.details)
+    ]
+
+
+def _liquidation(name: str, row: LiquidationDetail, receive_ns: int, contracts: Contracts, at: str) -> Fact:
+    side = _LIQUIDATED.get((row.side, row.posSide))
+    if side is None:
+        raise Malformed(f"a {row.side} order cannot close a {row.posSide} position", f"{at}posSide")
+    contract = contracts[name]
+    if contract is None:
+        return unused_row(name)
+    try:
+        return liquidation(contract, receive_ns, row.ts, row.bkPx, NAN, row.sz, side)
+    except Malformed as fault:
+        raise fault.within(f"{at}sz") from None
 
 
 def marks(
@@ -343,25 +351,32 @@ def _not_used(_session: OkxSession, frame: Frame[Any], _receive_ns: int) -> Sequ
 _Handler = Callable[[OkxSession, Any, int], Sequence[Fact]]
 
 
-def _channel(name: str, row: Any, handler: _Handler) -> tuple[bytes, tuple[str, Callable[[bytes], Any], _Handler]]:
-    return name.encode(), (name, decoder(Frame[row]), handler)
+def _channel(name: str, row: Any, handler: _Handler) -> tuple[str, Callable[[bytes], Any], _Handler]:
+    return name, decoder(Frame[row]), handler
 
 
-_CHANNELS: Final = dict(
-    [
-        _channel("trades", TradeRow, OkxSession._trades),
-        _channel("trades-all", TradeRow, OkxSession._trades),
-        _channel("liquidation-orders", LiquidationRow, OkxSession._liquidations),
-        _channel("mark-price", MarkRow, OkxSession._marks),
-        _channel("index-tickers", IndexRow, OkxSession._indices),
-        _channel("open-interest", InterestRow, OkxSession._interests),
-        _channel("funding-rate", FundingRow, OkxSession._fundings),
-        _channel("books", BookRow, OkxSession._books),
-        _channel("tickers", Any, _not_used),
-        _channel("books5", Any, _not_used),
-        _channel("bbo-tbt", Any, _not_used),
-    ]
-)
+_CHANNELS: Final = {
+    name: _channel(name, row, handler)
+    for name, row, handler in (
+        ("trades", TradeRow, OkxSession._trades),
+        ("trades-all", TradeRow, OkxSession._trades),
+        ("liquidation-orders", LiquidationRow, OkxSession._liquidations),
+        ("mark-price", MarkRow, OkxSession._marks),
+        ("index-tickers", IndexRow, OkxSession._indices),
+        ("open-interest", InterestRow, OkxSession._interests),
+        ("funding-rate", FundingRow, OkxSession._fundings),
+        ("books", BookRow, OkxSession._books),
+        ("tickers", Any, _not_used),
+        ("books5", Any, _not_used),
+        ("bbo-tbt", Any, _not_used),
+    )
+}
+
+START: Final = len('{"arg":{"channel":"') + 7
+"""So many bytes tell the channels apart in the venue's usual spelling; every other spelling takes the slower way."""
+_BY_START: Final = {
+    f'{{"arg":{{"channel":"{name}","instId'.encode()[:START]: channel for name, channel in _CHANNELS.items()
+}
 
 
 def _control(message: dict[str, Any]) -> Control:
