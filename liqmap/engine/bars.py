@@ -46,7 +46,7 @@ class OpenInterestStep:
 
 @dataclass(frozen=True, slots=True)
 class MinuteBar:
-    """One minute. Prices are NaN when nobody spoke, volumes when no trade feed has spoken."""
+    """One minute. Prices are NaN when nobody spoke, volumes when no trade came and a trade feed was missing."""
 
     minute_ms: int
     open: float
@@ -228,11 +228,15 @@ class Tape:
         _, low, high, _ = self._ohlc(tape, min(MINUTE_S, max(1, now_ns // SECOND_NS - self.open_s + 1)))
         return (low, high) if low == low else None
 
-    def close(self, minute_s: int) -> tuple[MinuteBar, MinuteTape]:
-        """Close the minute that starts at `minute_s`; the next one is open from here on."""
+    def close(self, minute_s: int, *, trades_missing: bool) -> tuple[MinuteBar, MinuteTape]:
+        """Close the minute that starts at `minute_s`; the next one is open from here on.
+
+        `trades_missing`: a trade feed had a gap in it, so a minute without any trade is unknown, not quiet.
+        """
         tape = self._minutes.pop(minute_s, None) or MinuteTape(minute_s)
         open_, low, high, close = self._ohlc(tape, MINUTE_S)
-        buy, sell = tape.taker_base[1:].tolist() if self._traded else (np.nan, np.nan)
+        unknown = tape.trades == 0 and (trades_missing or not self._traded)
+        buy, sell = (np.nan, np.nan) if unknown else tape.taker_base[1:].tolist()
         for source in range(_SOURCES):
             row = tape.last[source * MINUTE_S : (source + 1) * MINUTE_S]
             printed = np.flatnonzero(~np.isnan(row))

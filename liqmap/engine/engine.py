@@ -10,10 +10,11 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from liqmap.domain.enums import Kind, PositionSide, PriceSource
+from liqmap.domain.enums import Kind, PositionSide, PriceSource, Topic
 from liqmap.engine.bars import MinuteBar, MinuteTape
 from liqmap.engine.entries import EntryHistory
 from liqmap.engine.frames import SIDES, Facts, Liquidation, LiveFrame, MinuteFrame
+from liqmap.engine.gaps import topic_missing
 from liqmap.engine.intake import Intake
 from liqmap.engine.spec import MILLISECOND_NS, MINUTE_MS, MINUTE_S, SECOND_NS, EngineSpec
 from liqmap.engine.state import MapState
@@ -129,12 +130,12 @@ class Engine:
         """Close the minute that starts at `start_s`; the first one ever counts as one minute."""
         minutes = 1 if self._minute_s < 0 else (start_s - self._minute_s) // MINUTE_S
         self._minute_s = start_s
-        bar, tape = intake.tape.close(start_s)
+        gap_topics = intake.gaps.bits(start_s * 1000, (start_s + MINUTE_S) * 1000)
+        bar, tape = intake.tape.close(start_s, trades_missing=topic_missing(gap_topics, Topic.TRADE))
         self._entries.skip(minutes - 1)
         self._entries.append(bar)
         if self._state is not None:
             self._state.roll(bar, tape, minutes, self._entries, self.weights)
-        gap_topics = intake.gaps.bits(bar.minute_ms, bar.minute_ms + MINUTE_MS)
         self._minutes += 1
         self._gap_minutes += gap_topics != 0
         self._change_base = bar.open_interest.change_base

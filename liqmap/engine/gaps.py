@@ -33,3 +33,8 @@ class GapBook:
             bits |= (start_ms < to_ms and end_ms > from_ms) << bit
         self._closed_ms = [gap for gap in self._closed_ms if gap[2] > to_ms]
         return bits
+
+
+def topic_missing(bits: int, topic: int) -> bool:
+    """Whether any venue's feed of that topic is among the bits."""
+    return any(bits >> (venue * TOPIC_BITS + topic) & 1 for venue in range(64 // TOPIC_BITS))
