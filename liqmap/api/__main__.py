@@ -1,0 +1,5 @@
+"""python -m liqmap.api"""
+
+from liqmap.api.main import main
+
+main()
