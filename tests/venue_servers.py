@@ -57,6 +57,11 @@ class ScriptedMarket:
         with self._lock:
             self._liquidations[venue].append((int(side), price, fill, qty_base))
 
+    def untold(self, venue: Venue) -> int:
+        """Prints that wait for the next step."""
+        with self._lock:
+            return len(self._trades[venue]) + len(self._liquidations[venue])
+
     def advance(self, to_ms: int) -> Tape:
         """What was told since the last step."""
         from_ms = to_ms - 100 if self._at_ms is None else self._at_ms

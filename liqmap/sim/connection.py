@@ -1,12 +1,16 @@
 """One client of a venue server: what it subscribed, what waits to be written, and how it is thrown out.
 
-Frames are written straight to the transport, never through a buffer of our own: a client whose socket stays full
-beyond the limit is cut off, as the venues do.
+Frames are written straight to the transport, never through a buffer of our own. A client that does not read has them
+wait there: beyond a limit for some time, or beyond many times that limit at once, and it is cut off, as the venues do.
 """
 
 import asyncio
+from typing import Final
 
 from liqmap.sim.ws_frames import close_frame, ping_frame, pong_frame, text_frame
+
+HARD_LIMIT: Final = 16
+"""Times the soft limit that may wait for a moment: a single oversized frame, a burst after a stall."""
 
 
 class Connection:
@@ -32,6 +36,7 @@ class Connection:
         self.frames_sent = 0
         self._transport = transport
         self._pending: list[bytes] = []
+        self._full_since_s: float | None = None
 
     @property
     def closing(self) -> bool:
@@ -42,23 +47,32 @@ class Connection:
         """Have an encoded frame written by the next `flush`."""
         self._pending.append(frame)
 
-    def flush(self, limit_bytes: int, now_s: float) -> bool:
-        """Write what waits. False when the client does not read: more than `limit_bytes` stay in its buffer."""
+    def flush(self, now_s: float) -> None:
+        """Write what waits."""
         if not self._pending or self.closing:
             self._pending.clear()
-            return True
+            return
         self.frames_sent += len(self._pending)
         self._transport.write(b"".join(self._pending))
         self._pending.clear()
         self.pushed_s = now_s
-        return self._transport.get_write_buffer_size() <= limit_bytes
+
+    def too_slow(self, limit_bytes: int, for_s: float, now_s: float) -> bool:
+        """Has more than `limit_bytes` waited for the client for `for_s`, or far more at this moment?"""
+        waiting_bytes = self._transport.get_write_buffer_size()
+        if waiting_bytes <= limit_bytes:
+            self._full_since_s = None
+            return False
+        if self._full_since_s is None:
+            self._full_since_s = now_s
+        return waiting_bytes > HARD_LIMIT * limit_bytes or now_s - self._full_since_s >= for_s
 
     def say(self, text: bytes, now_s: float) -> None:
         """Send one text at once (acknowledgements, pongs, errors), after whatever waits."""
         if self.half_open or self.closing:
             return
         self._pending.append(text_frame(text))
-        self.flush(1 << 62, now_s)
+        self.flush(now_s)
 
     def ping(self, payload: bytes, now_s: float) -> None:
         """Send a protocol ping and wait for its answer."""

@@ -34,7 +34,8 @@ class Rules:
     """Limits that every venue has."""
 
     max_buffer_bytes: int = 4 * 1024 * 1024
-    """A client with more than this waiting in its socket is cut off."""
+    slow_after_s: float = 5.0
+    """A client for which more than max_buffer_bytes wait this long is cut off."""
     max_client_bytes: int = 64 * 1024
     """A larger client message ends the connection (1009)."""
     timers_every_s: float = 0.1
@@ -96,7 +97,8 @@ class VenueServer:
             await asyncio.sleep(self.rules.timers_every_s)
             now_s = self.now_s()
             for connection in list(self.connections.values()):
-                if not connection.half_open:
+                self._cut_if_slow(connection, now_s)
+                if not connection.half_open and not connection.closing:
                     self.due(connection, now_s)
 
     @staticmethod
@@ -116,7 +118,8 @@ class VenueServer:
         for message in messages:
             self._queue(message, touched)
         for connection in touched.values():
-            self._flush(connection, now_s)
+            connection.flush(now_s)
+            self._cut_if_slow(connection, now_s)
 
     def release(self) -> None:
         """End a stall: what was held back goes out in one burst."""
@@ -148,7 +151,7 @@ class VenueServer:
         for message in messages:
             if not self.faults.loses(message.topic) and self.delivers(connection, message.topic):
                 connection.queue(text_frame(self.envelope(message, connection.wrapped)))
-        self._flush(connection, self.now_s())
+        connection.flush(self.now_s())
 
     def send_raw(self, payload: bytes, topic: str | None) -> int:
         """Send bytes as they are to the subscribers of `topic`, or to all; how many got them."""
@@ -157,8 +160,8 @@ class VenueServer:
             connection.say(payload, self.now_s())
         return len(receivers)
 
-    def _flush(self, connection: Connection, now_s: float) -> None:
-        if not connection.flush(self.rules.max_buffer_bytes, now_s):
+    def _cut_if_slow(self, connection: Connection, now_s: float) -> None:
+        if connection.too_slow(self.rules.max_buffer_bytes, self.rules.slow_after_s, now_s):
             log.warning("slow client cut off", extra=fields(venue=self.venue.name, connection=connection.number))
             connection.cut(None)
 
@@ -216,9 +219,8 @@ class VenueServer:
         while not connection.closing:
             message = await socket_.receive()
             connection.heard_s = self.now_s()
-            if connection.half_open and message.type not in (WSMsgType.CLOSED, WSMsgType.ERROR):
-                await asyncio.sleep(0.01)
-                continue
+            if connection.half_open:
+                break
             if message.type is WSMsgType.TEXT:
                 self.received(connection, message.data)
             elif message.type is WSMsgType.BINARY:
@@ -231,6 +233,9 @@ class VenueServer:
                 self.heard_control_frame(connection)
             else:
                 break
+        while connection.half_open and not connection.closing:
+            # Nobody is there: whatever the client sends goes unread until it gives up.
+            await asyncio.sleep(self.rules.timers_every_s)
         if not connection.closing:
             await socket_.close()
 

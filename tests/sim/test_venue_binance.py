@@ -32,7 +32,6 @@ def wait_for_quotes(venues: RunningVenues) -> None:
 
 
 @pytest.mark.parametrize("path", ["/stream?streams=btcusdt@markPrice@1s/btcusdt@aggTrade/btcusdt@trade", None])
-@pytest.mark.finding("X12")
 def test_the_legacy_path_connects_acknowledges_and_is_silent_for_market_data(path: str | None) -> None:
     market = ScriptedMarket("BTC", 60_000.0)
     with venue_servers(market) as venues:
