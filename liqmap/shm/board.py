@@ -122,7 +122,10 @@ class BoardWriter:
 
 
 class BoardReader:
-    """Any number of these, in any process, on a read-only mapping; none is noticed by the writer or by another."""
+    """Any number of these, in any process, on a read-only mapping; none is noticed by the writer or by another.
+
+    One may be used by several threads: reading changes nothing but the count of retries.
+    """
 
     def __init__(self, segment: Segment, dtype: np.dtype[Any]) -> None:
         """`segment` from Segment.open_reader (or any). Raises LayoutMismatch."""
@@ -131,8 +134,6 @@ class BoardReader:
         self.name = segment.name
         self.generation = segment.generation
         self.dtype = dtype
-        self.number = 0
-        """Number of the payload returned last (see `sequence_hint`)."""
         self.retries = 0
         """Attempts that were overwritten and repeated, since this reader was made."""
         self._words = segment.words(0, len(segment.view()) // 8)
@@ -149,7 +150,10 @@ class BoardReader:
             return cls(segment, dtype)
 
     def sequence_hint(self) -> int:
-        """Number of the newest payload, 0 before the first: one load. Another number means there is something new."""
+        """Number of the newest payload, 0 before the first: one load. Another number means there is something new.
+
+        To label a copy, ask before the read: the copy is then this payload or a newer one, never an older.
+        """
         return self._words[_LATEST]
 
     @property
@@ -167,15 +171,9 @@ class BoardReader:
         at, chunk, _ = self._slots[(latest - 1) % BOARD_SLOTS]
         version = words[at]
         copy = chunk.tobytes()
-        if (
-            words[at] == version
-            and words[self._state_at] == SEGMENT_LIVE
-            and not version & 1
-            and self._plain
-            and latest
-        ):
-            self.number = latest
-        else:
+        untouched = words[at] == version and not version & 1
+        if not (untouched and latest and words[self._state_at] == SEGMENT_LIVE and self._plain):
+            self.retries += not untouched
             copy = self._insist(_as_bytes)
         return np.ndarray((), self.dtype, copy)
 
@@ -204,7 +202,6 @@ class BoardReader:
             if not version & 1:
                 copied = copy(chunk, view)
                 if words[at] == version and self._fits(at, copied):
-                    self.number = latest
                     return copied
             self.retries += 1
             if attempt >= YIELD_AFTER:
