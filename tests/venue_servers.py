@@ -11,16 +11,18 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 
 from liqmap import config as configuration
+from liqmap.clock import ReplayTime
 from liqmap.config import Config
 from liqmap.domain.enums import PositionSide, TakerSide, Venue
 from liqmap.sim.server import VenueServer
 from liqmap.sim.tape import LIQUIDATIONS, TRADES, Market, Tape, VenueTape
-from liqmap.sim.venues import VENUES, MarketVenues, VenueRules
+from liqmap.sim.venues import VENUES, CaptureVenues, MarketVenues, VenueRules
 
 T = TypeVar("T")
 
@@ -92,13 +94,16 @@ class ScriptedMarket:
 class RunningVenues:
     """Servers that run in their own thread: addresses, faults, state."""
 
-    def __init__(self, venues: MarketVenues, markets: dict[str, Market], sockets: dict[Venue, socket.socket]) -> None:
+    def __init__(
+        self, venues: MarketVenues | CaptureVenues, markets: dict[str, Market], sockets: dict[Venue, socket.socket]
+    ) -> None:
         self._venues = venues
         self._markets = markets
         self.ports: dict[Venue, int] = {venue: listening.getsockname()[1] for venue, listening in sockets.items()}
         self._sockets = sockets
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopped: asyncio.Event | None = None
+        self._begin: asyncio.Event | None = None
         self._up = threading.Event()
         self._failure: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="venues", daemon=True)
@@ -171,6 +176,12 @@ class RunningVenues:
         """Connections and their topics as the server sees them."""
         return self.call(lambda: self.server(venue).state())
 
+    def begin(self) -> None:
+        """Let a capture play, now that whoever is to hear it has subscribed."""
+        begin = self._begin
+        assert begin is not None, "these venues play no capture"
+        self.call(begin.set)
+
     def _run(self) -> None:
         try:
             asyncio.run(self._serve())
@@ -182,7 +193,11 @@ class RunningVenues:
     async def _serve(self) -> None:
         self._loop, self._stopped = asyncio.get_running_loop(), asyncio.Event()
         self._loop.call_soon(self._up.set)
-        await self._venues.serve(self._sockets, self._stopped)
+        if isinstance(self._venues, CaptureVenues):
+            self._begin = asyncio.Event()
+            await self._venues.serve(self._sockets, self._stopped, self._begin)
+        else:
+            await self._venues.serve(self._sockets, self._stopped)
 
     def start(self) -> None:
         """Start the thread; the sockets already listen."""
@@ -210,10 +225,25 @@ def venue_servers(
 ) -> Iterator[RunningVenues]:
     """Three venues over `markets` (BTC scripted at 60,000 when none is given), stopped at the end."""
     given: tuple[Market, ...] = markets or (ScriptedMarket("BTC", 60_000.0),)
+    venues = MarketVenues(config or configuration.parse({}), given, seed, rules, speed, step_ms)
+    with _running(venues, {market.symbol: market for market in given}) as servers:
+        yield servers
+
+
+@contextmanager
+def capture_servers(
+    path: Path, line: ReplayTime, config: Config | None = None, rules: VenueRules | None = None
+) -> Iterator[RunningVenues]:
+    """Three venues that play a capture along `line`, but nothing before `begin()`."""
+    with _running(CaptureVenues(config or configuration.parse({}), path, line, rules), {}) as servers:
+        yield servers
+
+
+@contextmanager
+def _running(venues: MarketVenues | CaptureVenues, markets: dict[str, Market]) -> Iterator[RunningVenues]:
     sockets = {venue: _listening() for venue in VENUES}
     try:
-        venues = MarketVenues(config or configuration.parse({}), given, seed, rules, speed, step_ms)
-        servers = RunningVenues(venues, {market.symbol: market for market in given}, sockets)
+        servers = RunningVenues(venues, markets, sockets)
         servers.start()
         try:
             yield servers

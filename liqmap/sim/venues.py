@@ -106,10 +106,21 @@ class CaptureVenues:
         """Damaged places of the capture."""
         return self.held.losses
 
-    async def serve(self, listening: Mapping[Venue, socket.socket], stopped: asyncio.Event) -> None:
-        """Serve until `stopped`; after the end of the capture the venues stay up and say nothing more."""
+    async def serve(
+        self, listening: Mapping[Venue, socket.socket], stopped: asyncio.Event, begin: asyncio.Event | None = None
+    ) -> None:
+        """Serve until `stopped`; after the end of the capture the venues stay up and say nothing more.
+
+        `begin`: nothing is played before it is set, whatever the line says.
+        """
+
+        async def play() -> None:
+            if begin is not None:
+                await begin.wait()
+            await self.playback.run()
+
         async with running(self.servers, listening):
-            await until_stopped(self.playback.run(), stopped)
+            await until_stopped(play(), stopped)
 
 
 @contextlib.asynccontextmanager

@@ -26,7 +26,7 @@ from liqmap.store.lines import Line, read_lines
 
 log = logging.getLogger(__name__)
 
-MAX_LINE_BYTES = 64 * 1024 * 1024
+MAX_LINE_BYTES = 16 * 1024 * 1024
 _LOSSES_KEPT = 100
 _IGNORED_TYPES = ("send", "header", "close", "disconnect", "gap")
 
