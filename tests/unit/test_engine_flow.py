@@ -53,6 +53,7 @@ def test_the_dollars_of_a_tier_lie_about_its_distance_from_the_entry() -> None:
             assert np.all(sign * (reached - PRICE) > 0), "never behind the mark"
 
 
+@pytest.mark.finding("M2")
 def test_open_interest_that_falls_shrinks_both_sides_by_its_share_of_the_level_before() -> None:
     events = [*quiet(2, change_base=20.0), *[mark(120 + s, PRICE) for s in range(0, 60, 5)]]
     events += [level(121, 79_020.0), level(150, 78_930.0)]

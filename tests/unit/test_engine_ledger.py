@@ -26,6 +26,7 @@ def test_the_first_reading_is_a_level_and_no_change() -> None:
     assert book.known
 
 
+@pytest.mark.finding("M2")
 def test_a_change_is_between_two_readings_of_one_venue_and_knows_the_total_before_it() -> None:
     book = ledger()
     book.reading(A, 79_000.0, 0)
