@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from liqmap.domain.enums import Kind, PositionSide, PriceSource, Topic
+from liqmap.domain.grid import Window
 from liqmap.engine.bars import MinuteBar, MinuteTape
 from liqmap.engine.entries import EntryHistory
 from liqmap.engine.frames import SIDES, Facts, Liquidation, LiveFrame, MinuteFrame
@@ -92,6 +93,11 @@ class Engine:
             projection_usd=projection,
             evidence_usd=evidence,
         )
+
+    @property
+    def window(self) -> Window | None:
+        """Where the map lies, None before the first price."""
+        return self._state.window if self._state else None
 
     def drain_liquidations(self) -> list[Liquidation]:
         """The liquidations taken since the last call, in the order of their ids."""

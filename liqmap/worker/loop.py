@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from liqmap.child import Child
 from liqmap.domain.enums import GapReason, Kind
 from liqmap.domain.event import EVENT_DTYPE, Event
+from liqmap.domain.grid import Window
 from liqmap.engine.engine import Engine
 from liqmap.logs import fields
 from liqmap.shm.ring import RingReader
@@ -57,6 +58,7 @@ class Loop:
         self._hole = len(ring.take_over.set_aside) > 0
         self._overruns = 0
         self._minutes = 0
+        self._window: Window | None = None
         self._beat_ns = 0
 
     def run(self) -> None:
@@ -85,10 +87,24 @@ class Loop:
         for frame in frames:
             self._publication.minute(frame, self._ring.lost)
         self._minutes += len(frames)
+        self._tell_of_window()
         if self._pace.due(self._engine.tick_ns):
             live = self._engine.live()
             if live is not None:
                 self._publication.live(live, self._ring.lost)
+
+    def _tell_of_window(self) -> None:
+        """Log where the map lies when that changes; a window that the arrays cannot hold whole is a warning."""
+        window = self._engine.window
+        if window is None or window == self._window:
+            return
+        self._window = window
+        below_pct, above_pct = window.reach_pct
+        said = fields(anchor=window.anchor, buckets=window.count, below_pct=below_pct, above_pct=above_pct)
+        if window.capped:
+            log.warning("the window is cut to the configured buckets", extra=said)
+        else:
+            log.info("the window lies", extra=said)
 
     def _after_losses(self, events: NDArray[np.void]) -> NDArray[np.void]:
         """The events, behind a GAP event when others are missing in front of them (overrun, or set aside)."""

@@ -119,6 +119,60 @@ def test_a_batch_that_killed_two_workers_is_set_aside_and_the_third_goes_on(tmp_
         assert on.rows(Role.MINUTES)["gap_topics"][0] & 1, "the frame says that events are missing"
 
 
+DIES_BEFORE_THE_COMMIT = """
+import os, signal, sys
+from liqmap.shm.ring import RingReader
+
+commits = 0
+commit = RingReader.commit
+
+def dies_at_the_third(self):
+    global commits
+    commits += 1
+    if commits == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+    commit(self)
+
+RingReader.commit = dies_at_the_third
+
+from liqmap.worker.main import main
+sys.exit(main())
+"""
+
+
+def test_a_death_between_showing_and_committing_shows_nothing_twice(tmp_path: Path) -> None:
+    program = tmp_path / "dying_worker.py"
+    program.write_text(f"import sys\nsys.path.insert(0, {str(ROOT)!r})\n{DIES_BEFORE_THE_COMMIT}")
+    with stage(tmp_path) as on:
+        dying = on.spawn((str(program),))
+        eventually(lambda: on.beat().ready, "ready")
+        for first in (0, 1, 2):
+            on.write([event for second in range(65 * first, 65 * first + 65) for event in second_of_market(second)])
+            if first < 2:
+                eventually(lambda: on.pending() == 0, "read")
+        assert dying.wait(DEADLINE_S) == -signal.SIGKILL
+        shown = on.rows(Role.RECENT)["id"].astype(np.int64)
+        assert len(shown) == 3 * 65, "the third batch was shown, and not committed"
+        assert on.pending() > 0
+        on.spawn()
+        eventually(lambda: on.pending() == 0, "the successor caught up")
+        assert on.rows(Role.RECENT)["id"].astype(np.int64).tolist() == shown.tolist()
+        minutes = on.rows(Role.MINUTES)
+        assert np.all(np.diff(minutes["minute_ms"]) > 0)
+        assert np.all(np.diff(minutes["sequence"].astype(np.int64)) > 0)
+
+
+def test_a_window_that_does_not_fit_is_cut_and_the_log_says_so(tmp_path: Path) -> None:
+    with stage(tmp_path, {"buckets": 256}) as on:
+        on.spawn()
+        on.write(second_of_market(0))
+        eventually(lambda: on.live() is not None and on.pending() == 0, "a map")
+        assert "the window is cut to the configured buckets" in on.log()
+        live = on.live()
+        assert live is not None
+        assert live["buckets"] == 256
+
+
 def test_term_stops_a_worker_in_order(tmp_path: Path) -> None:
     with stage(tmp_path) as on:
         worker = on.spawn()

@@ -1,0 +1,118 @@
+"""Speed of the worker's path: events applied, a minute rolled and published, a live frame made and published.
+
+Floors of design.md §10: 200 k events/s applied, roll and publish within 5 ms at 5,000 buckets x 10 tiers.
+"""
+
+import os
+import secrets
+import statistics
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+from numpy.typing import NDArray
+
+from liqmap.config import parse
+from liqmap.domain.enums import Kind
+from liqmap.domain.event import EVENT_DTYPE, Event, events_array
+from liqmap.engine.engine import Engine
+from liqmap.engine.spec import EngineSpec
+from liqmap.shm.plan import create_all
+from liqmap.worker.publication import Publication
+
+START_NS = 1_700_000_040_000_000_000
+SECOND_NS = 1_000_000_000
+PRICE = 91_000.0
+BATCH_EVENTS = 4096
+
+SPEC = EngineSpec(
+    symbol="BTC",
+    step=20.0,
+    range_pct=60.0,
+    buckets=8192,
+    leverages=(3, 5, 10, 20, 25, 50, 75, 100, 125, 150),
+    weights=(0.05, 0.11, 0.22, 0.19, 0.12, 0.14, 0.05, 0.08, 0.03, 0.01),
+    mmr=(0.0055, 0.0055, 0.005, 0.005, 0.005, 0.0045, 0.0042, 0.004, 0.004, 0.004),
+    decay_per_minute=0.995,
+    oi_max_age_s=90.0,
+    oi_jump_limit=0.0025,
+    shrink_limit=0.25,
+    sweep_share=0.7,
+    anchor_drift=0.1,
+    trigger_clamp_s=2.0,
+)
+
+
+def busy_stream(seconds: int, per_second: int, liquidations: float) -> NDArray[np.void]:
+    """A lively market: 90 % trades, marks, mids, readings of open interest, that share of liquidations, and ticks."""
+    random = np.random.default_rng(2)
+    count = seconds * per_second
+    events = np.zeros(count + 4 * seconds, dtype=EVENT_DTYPE)
+    facts, ticks = events[:count], events[count:]
+    facts["receive_ns"] = START_NS + np.sort(random.integers(0, seconds * SECOND_NS, count))
+    facts["venue_ms"] = facts["receive_ns"] // 1_000_000 - 50
+    facts["price"] = PRICE * np.exp(np.cumsum(random.normal(0, 2e-6, count)))
+    facts["quantity"] = random.exponential(0.1, count)
+    facts["extra"], facts["detail"] = np.nan, -1
+    kinds = [Kind.TRADE, Kind.MARK_PRICE, Kind.MID_PRICE, Kind.LIQUIDATION, Kind.OPEN_INTEREST]
+    facts["kind"] = random.choice(kinds, count, p=[0.9 - liquidations, 0.05, 0.04, liquidations, 0.01])
+    levels = facts["kind"] == Kind.OPEN_INTEREST
+    facts["quantity"][levels] = 50_000 * (1 + random.normal(0, 1e-5, int(levels.sum())))
+    facts["venue"], facts["side"] = random.integers(1, 4, count), random.integers(1, 3, count)
+    ticks["kind"], ticks["venue_ms"] = Kind.TICK, -1
+    ticks["receive_ns"] = START_NS + np.arange(4 * seconds) * (SECOND_NS // 4)
+    events = events[np.argsort(events["receive_ns"], kind="stable")]
+    events["sequence"] = np.arange(1, len(events) + 1)
+    return events
+
+
+def events_per_second(liquidations: float = 0.002, batch: int = BATCH_EVENTS) -> float:
+    """Events applied per second, minutes closed on the way included."""
+    events = busy_stream(180, 2000, liquidations)
+    engine = Engine(SPEC)
+    began = time.perf_counter()
+    for first in range(0, len(events), batch):
+        engine.apply(events[first : first + batch])
+        engine.drain_liquidations()
+    return len(events) / (time.perf_counter() - began)
+
+
+def roll_and_publish_ms(minutes: int = 40) -> tuple[float, float]:
+    """Milliseconds (median, worst) from the TICK that closes a minute to its row and a live frame being shown."""
+    with _published() as publication:
+        engine = Engine(SPEC)
+        spent = [_one_minute(engine, publication, minute) for minute in range(minutes)]
+    return statistics.median(spent[2:]), max(spent[2:])
+
+
+def _one_minute(engine: Engine, publication: Publication, minute: int) -> float:
+    start = START_NS + minute * 60 * SECOND_NS
+    events = [
+        Event(start + s * SECOND_NS, -1, PRICE + 200 * np.sin(s + minute), kind=Kind.MARK_PRICE, venue=1)
+        for s in range(3, 60, 2)
+    ]
+    levels = [
+        Event(start + s * SECOND_NS, -1, quantity=79_000.0 + 8 * minute, kind=Kind.OPEN_INTEREST, venue=1)
+        for s in (10, 40)
+    ]
+    engine.apply(events_array(sorted([*events, *levels]), engine.sequence + 1))
+    tick = events_array([Event(start + 62 * SECOND_NS, kind=Kind.TICK)], engine.sequence + 1)
+    began = time.perf_counter()
+    for frame in engine.apply(tick):
+        publication.minute(frame, 0)
+    live = engine.live()
+    assert live is not None
+    publication.live(live, 0)
+    return 1e3 * (time.perf_counter() - began)
+
+
+@contextmanager
+def _published() -> Iterator[Publication]:
+    raw = {"daemon": {"instance": f"b{os.getpid()}{secrets.token_hex(3)}"}, "symbols": {"BTC": {}}}
+    config = parse(raw)
+    holding = create_all(config)
+    try:
+        yield Publication(config, "BTC")
+    finally:
+        holding.retire_all()
