@@ -44,6 +44,7 @@ from liqmap.exchanges.wire import (
     Milliseconds,
     Price,
     Quantity,
+    Unsaid,
     check_utf8,
     decode_any,
     decoder,
@@ -55,9 +56,6 @@ from liqmap.exchanges.wire import (
 
 _TAKER: Final[Mapping[str, int]] = {"Buy": BUY, "Sell": SELL}
 _LIQUIDATED: Final[Mapping[str, int]] = {"Buy": LONG, "Sell": SHORT}
-
-UNCHANGED_REPEAT_MS: Final = 20_000
-"""A ticker delta without open interest says that it is unchanged: after this long that is worth a reading."""
 
 
 class TradeRow(Struct, gc=False):
@@ -85,7 +83,7 @@ class Ticker(Struct, gc=False):
     """`tickers`: in a delta an absent key means unchanged."""
 
     symbol: str
-    markPrice: MaybePrice = None  # noqa: N815
+    markPrice: Price | Unsaid = None  # noqa: N815
     indexPrice: MaybePrice = None  # noqa: N815
     openInterest: MaybeLevel = None  # noqa: N815
     singleOpenInterest: MaybeLevel = None  # noqa: N815
@@ -120,14 +118,12 @@ class Frame(Struct, Generic[Row], gc=False):
 class Known:
     """What the ticker of one contract said so far on this connection."""
 
-    __slots__ = ("index", "next_ms", "one_sided", "rate", "told_ms")
+    __slots__ = ("index", "next_ms", "rate")
 
     def __init__(self) -> None:
         self.index = NAN
         self.rate = NAN
         self.next_ms = MISSING
-        self.one_sided = NAN
-        self.told_ms = 0
 
 
 def unused_row(name: str) -> Ignored:
@@ -234,7 +230,7 @@ class BybitSession:
 
 
 def merged(known: Known, ticker: Ticker, contract: Instrument, venue_ms: int, receive_ns: int) -> list[Fact]:
-    """Take the ticker into what is known, and tell what it said."""
+    """Take the ticker into what is known, and tell what it said; what it left out is unchanged and not told again."""
     facts: list[Fact] = []
     index, mark = said_price(ticker.indexPrice), said_price(ticker.markPrice)
     if not isnan(index):
@@ -243,10 +239,7 @@ def merged(known: Known, ticker: Ticker, contract: Instrument, venue_ms: int, re
         facts.append(mark_price(contract, receive_ns, venue_ms, mark, known.index))
     one_sided = _one_sided(ticker)
     if not isnan(one_sided):
-        known.one_sided, known.told_ms = one_sided, 0
-    if not isnan(known.one_sided) and venue_ms - known.told_ms >= UNCHANGED_REPEAT_MS:
-        known.told_ms = venue_ms
-        facts.append(open_interest(contract, receive_ns, venue_ms, known.one_sided * contract.contract_base))
+        facts.append(open_interest(contract, receive_ns, venue_ms, one_sided * contract.contract_base))
     rate, next_ms = said(ticker.fundingRate), said_ms(ticker.nextFundingTime)
     if next_ms != MISSING:
         known.next_ms = next_ms
