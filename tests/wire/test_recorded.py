@@ -13,7 +13,8 @@ from liqmap.cli.frame_answers import answers
 from liqmap.domain.enums import Venue
 from liqmap.exchanges.adapter import Listing
 from liqmap.exchanges.registry import ADAPTERS
-from tests.shared_data import packed_lines, sampled, shared
+from tests.shared_data import shared
+from tests.wire.recordings import packed_lines, sampled
 
 SYMBOLS = {
     Venue.BINANCE: {"BTCUSDT": "BTC"},
@@ -36,7 +37,7 @@ def _as_lines(frames: Iterable[Any]) -> Iterator[bytes]:
 
 
 def _listing(venue: Venue) -> Listing:
-    with gzip.open(shared(LISTS[venue])) as text:
+    with gzip.open(shared(f"data/{LISTS[venue]}")) as text:
         return ADAPTERS[venue].parse_listing(text.read())
 
 
@@ -156,7 +157,7 @@ def test_binance_2021_capture_and_replies() -> None:
 @pytest.mark.finding("L20")
 @pytest.mark.finding("X1")
 def test_recorded_liquidations_name_the_side_of_the_position() -> None:
-    lines = shared("wire/liquidation_frames.jsonl").read_bytes().splitlines()
+    lines = shared("data/wire/liquidation_frames.jsonl").read_bytes().splitlines()
     sides = {
         venue: [
             (a["instrument"], a["position_side"], a["qty_base"])
