@@ -7,7 +7,10 @@ from liqmap.exchanges.adapter import RefusalKind
 from liqmap.exchanges.registry import ADAPTERS
 
 JSON, HTML = "application/json;charset=utf-8", "text/html"
-COUNTRY = b"<HTML><TITLE>ERROR: The request could not be satisfied</TITLE> The Amazon CloudFront distribution is configured to block access from your country.</HTML>"
+COUNTRY = (
+    b"<HTML><TITLE>ERROR: The request could not be satisfied</TITLE> "
+    b"The Amazon CloudFront distribution is configured to block access from your country.</HTML>"
+)
 WAF = b"<html><head><title>403 Forbidden</title></head></html>"
 NONE: dict[str, str] = {}
 RATE, BAN, REGION, OVERLOAD, SHAPE = RefusalKind
