@@ -29,7 +29,7 @@ def create_app(config: Config, client: Client | None = None) -> Flask:
     errors.install(app)
     serving = serving_of(config, client)
     for resource in resources(serving):
-        app.register_blueprint(blueprint(resource))
+        app.register_blueprint(blueprint(resource, serving))
     if config.api.cors_origins:
         app.after_request(_cors(frozenset(config.api.cors_origins)))
     return app
@@ -52,7 +52,7 @@ def _client_of(config: Config) -> Client:
 def _cors(origins: frozenset[str]) -> Callable[[Response], Response]:
     def allow(response: Response) -> Response:
         origin = request.headers.get("Origin")
-        response.headers.add("Vary", "Origin")
+        response.vary.add("Origin")
         if origin in origins or "*" in origins:
             response.headers["Access-Control-Allow-Origin"] = origin or "*"
             response.headers["Access-Control-Expose-Headers"] = "ETag"

@@ -11,7 +11,7 @@ import orjson
 from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException, InternalServerError
 
-from liqmap.client import ClientError, NotYet
+from liqmap.client import ClientError
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +54,12 @@ class NotReady(ApiError):
     code = "not_ready"
 
 
+class WarmingUp(NotReady):
+    """Nothing has been published for this symbol, or nobody is there to publish."""
+
+    code = "warming_up"
+
+
 _HTTP_CODES = {404: "unknown_path", 405: "method_not_allowed", 400: "bad_request", 414: "uri_too_long"}
 _HTTP_WORDS = {
     404: "there is nothing at this path; GET /openapi.json lists what there is",
@@ -80,17 +86,12 @@ def envelope(
 def install(app: Flask) -> None:
     """Make every error of `app` an envelope."""
     app.register_error_handler(ApiError, _refused)
-    app.register_error_handler(NotYet, _not_yet)
     app.register_error_handler(ClientError, _not_served)
     app.register_error_handler(HTTPException, _http)
 
 
 def _refused(error: ApiError) -> Response:
     return envelope(error.status, error.code, error.message, param=error.param, allowed=error.allowed)
-
-
-def _not_yet(error: NotYet) -> Response:
-    return envelope(503, "warming_up", str(error))
 
 
 def _not_served(error: ClientError) -> Response:

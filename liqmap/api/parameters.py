@@ -12,8 +12,8 @@ from typing import Any, Final, Generic, Protocol, TypeVar
 from liqmap.api.errors import InvalidParameter, RepeatedParameter, UnknownParameter
 
 MAX_VALUE_LENGTH: Final = 64
-_NUMBER: Final = re.compile(r"[+-]?\d{1,18}(?:\.\d{0,18})?(?:[eE][+-]?\d{1,2})?")
-_WHOLE: Final = re.compile(r"\d{1,20}")
+_NUMBER: Final = re.compile(r"[+-]?\d{1,18}(?:\.\d{0,18})?(?:[eE][+-]?\d{1,2})?", re.ASCII)
+_WHOLE: Final = re.compile(r"\d{1,20}", re.ASCII)
 
 
 class Query(Protocol):

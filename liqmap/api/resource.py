@@ -10,9 +10,10 @@ from typing import Any, Generic, TypeVar
 
 from flask import Blueprint, Response, request
 
+from liqmap.api.errors import WarmingUp
 from liqmap.api.memo import Memo
 from liqmap.api.parameters import SymbolName, Table
-from liqmap.client import Client
+from liqmap.client import Client, NotYet
 from liqmap.config import Config
 
 T = TypeVar("T")
@@ -66,13 +67,17 @@ class NoQuery:
 NO_PARAMETERS = Table(NoQuery)
 
 
-def blueprint(resource: Resource[Any]) -> Blueprint:
+def blueprint(resource: Resource[Any], serving: Serving) -> Blueprint:
     """The resource under its path and its alias, GET and HEAD only."""
     made = Blueprint(resource.name, __name__)
     parse, answer = resource.table.parse, resource.answer
 
     def view() -> Response:
-        return answer(parse(request.args))
+        query = parse(request.args)
+        try:
+            return answer(query)
+        except NotYet as error:
+            raise WarmingUp(serving.client.why_not(query.symbol) or "not yet") from error
 
     for number, rule in enumerate((resource.path, resource.alias)):
         made.add_url_rule(rule, f"view{number}", view, methods=["GET"], provide_automatic_options=False)

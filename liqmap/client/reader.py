@@ -1,7 +1,6 @@
 """The client: one object through which everything else reads what the daemon publishes."""
 
 import threading
-import time
 from collections.abc import Callable
 from types import MappingProxyType, TracebackType
 from typing import Any, Final, Self, TypeVar
@@ -244,7 +243,7 @@ class Client:
             return known_ones.setdefault(symbol, attachment)
 
     def _clock_now(self) -> ClockRow | None:
-        seen, now_s = self._clock_row, time.monotonic()
+        seen, now_s = self._clock_row, self._clock.monotonic_ns() / 1e9
         if seen is not None and now_s - seen[0] < CLOCK_KEPT_S:
             return seen[1]
         row = _or_none(lambda: self._status.read(read_clock))

@@ -31,23 +31,29 @@ def wait_until(condition: Callable[[], bool], what: str) -> None:
 class ApiProcess:
     """One life of the API. `listener` outlives it."""
 
-    def __init__(self, config: Config, directory: Path, listener: socket.socket | None) -> None:
+    def __init__(
+        self, config: Config, directory: Path, listener: socket.socket | None, effective_text: str | None = None
+    ) -> None:
         self.log = directory / "var" / "log" / config.daemon.instance / "api.log"
         for name in ("log", "run"):
             (directory / "var" / name / config.daemon.instance).mkdir(parents=True, exist_ok=True)
         effective = directory / "effective.json"
         write_effective(Effective(config, base_dir=str(directory)), effective)
+        if effective_text is not None:
+            effective.write_text(effective_text)
+        self._words = directory / f"stderr.{time.monotonic_ns()}"
         inherited = () if listener is None else (listener.fileno(),)
         handed = [] if listener is None else ["--fd", str(listener.fileno())]
-        self.process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "liqmap.api", "--effective", str(effective), *handed],
-            pass_fds=inherited,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            start_new_session=True,
-        )
+        with self._words.open("wb") as words:
+            self.process = subprocess.Popen(
+                [sys.executable, "-P", "-m", "liqmap.api", "--effective", str(effective), *handed],
+                pass_fds=inherited,
+                env={**os.environ, "PYTHONPATH": str(ROOT)},
+                stdin=subprocess.DEVNULL,
+                stdout=words,
+                stderr=words,
+                start_new_session=True,
+            )
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
         """Ask it to stop, wait until it has; its exit code."""
@@ -55,7 +61,7 @@ class ApiProcess:
         return self.process.wait(PATIENCE_S)
 
     def end(self) -> str:
-        """Make sure nothing of it is left; what it wrote to stderr."""
+        """Make sure nothing of it is left; what it wrote to the terminal."""
         if self.process.poll() is None:
             self.process.terminate()
             try:
@@ -63,9 +69,7 @@ class ApiProcess:
             except subprocess.TimeoutExpired:
                 os.killpg(self.process.pid, signal.SIGKILL)
                 self.process.wait()
-        assert self.process.stderr is not None
-        with self.process.stderr:
-            return self.process.stderr.read().decode()
+        return self._words.read_text()
 
     def logged(self) -> str:
         """The log so far."""

@@ -1,0 +1,97 @@
+"""/health says what is, in words; live and ready are other questions."""
+
+import pytest
+from flask.testing import FlaskClient
+
+from liqmap import __version__
+from liqmap.api.app import create_app
+from liqmap.client import Client
+from liqmap.clock import ManualClock
+from liqmap.domain.enums import Source, Topic, Venue
+from tests.api.stage import Stage, config_of, instance_name, stage
+
+
+def test_every_field_of_the_contract(web: FlaskClient) -> None:
+    body = web.get("/health").get_json()
+    assert set(body) == {
+        *("ok", "status", "version", "uptime_s", "source", "processes", "feeds", "symbols", "problems"),
+    }
+    assert (body["ok"], body["status"], body["version"], body["source"]) == (True, "ok", __version__, "simulated")
+    assert set(body["processes"]) == {"ingest", "api", "BTC", "ETH", "SOL"}
+    process = body["processes"]["BTC"]
+    assert {"state", "pid", "heartbeat_age_ms", "restarts", "cpu_pct", "rss_mb", "exit"} <= set(process)
+    assert process["state"] == "RUNNING" and process["heartbeat_age_ms"] >= 0 and process["exit"] is None
+    feed = body["feeds"]["bybit"]
+    assert {"state", "topics", "reconnects", "backoff_s", "reason"} <= set(feed)
+    assert {"last_event_age_ms", "events", "gaps", "silent"} <= set(feed["topics"]["liquidation"])
+    assert feed["topics"]["liquidation"]["last_event_age_ms"] == 1000
+    assert feed["topics"]["trade"]["events"] == 30
+    symbol = body["symbols"]["ETH"]
+    assert set(symbol) == {"ready", "as_of_ms", "age_ms", "sequence", "coverage"}
+    assert symbol["ready"] is True and symbol["sequence"] > 0 and symbol["coverage"] is None
+    assert body["problems"] == []
+
+
+def test_ages_of_feeds_are_wall_time_in_a_replay_too(web: FlaskClient, set_: Stage, clock: ManualClock) -> None:
+    recorded_ns = 1_770_000_000 * 10**9
+    set_.write_clock(Source.REPLAY, engine_origin_ns=recorded_ns, wall_origin_ns=clock.now_ns(), speed=600.0)
+    clock.advance(1)  # the clock row is not read at every request
+    set_.write_feeds(recorded_ns + 600 * 10**9)
+    body = web.get("/health").get_json()
+    assert body["source"] == "replay"
+    assert body["feeds"]["okx"]["topics"]["trade"]["last_event_age_ms"] == pytest.approx(1000 / 600, abs=1)
+
+
+def test_health_is_200_whatever_is_wrong(web: FlaskClient, set_: Stage, clock: ManualClock) -> None:
+    set_.write_processes(SOL="FATAL")
+    set_.write_feeds(clock.now_ns(), missing=((Venue.OKX, Topic.LIQUIDATION, "BTC"),), not_delivering=(Venue.OKX,))
+    answer = web.get("/health")
+    assert answer.status_code == 200 and answer.headers["Cache-Control"] == "no-store"
+    body = answer.get_json()
+    assert (body["ok"], body["status"]) == (False, "degraded")
+    assert len(body["problems"]) == 3 and all(" " in problem for problem in body["problems"])
+    clock.advance(60)
+    body = web.get("/health").get_json()
+    assert body["status"] == "down" and not any(symbol["ready"] for symbol in body["symbols"].values())
+
+
+def test_without_any_daemon_everything_still_answers() -> None:
+    config = config_of(instance_name())
+    web = create_app(config, Client(config.daemon.instance, expected=config.enabled_symbols)).test_client()
+    body = web.get("/health").get_json()
+    assert body["status"] == "down" and body["source"] is None and body["uptime_s"] is None
+    assert set(body["symbols"]) == {"BTC", "ETH", "SOL"} and body["problems"]
+    assert web.get("/health/live").status_code == 200
+    assert web.get("/symbols").get_json()["symbols"][0]["enabled"] is True
+
+
+@pytest.mark.finding("L15")
+@pytest.mark.parametrize("path", ["/liq_heatmap_v2", "/liq_events", "/oi", "/v2/liq_heatmap?symbol=SOL"])
+def test_never_published_is_503_with_a_reason_and_nothing_else(path: str) -> None:
+    with stage() as set_:
+        set_.write_clock()
+        set_.write_directory()
+        set_.write_processes()
+        web = create_app(set_.config, set_.client()).test_client()
+        answer = web.get(path)
+        assert answer.status_code == 503 and int(answer.headers["Retry-After"]) > 0
+        body = answer.get_json()
+        assert set(body) == {"error"} and body["error"]["code"] == "warming_up"
+        assert "has not published a map yet (its process is running)" in body["error"]["message"]
+
+
+def test_ready_says_why_not(web: FlaskClient, set_: Stage, clock: ManualClock) -> None:
+    assert web.get("/health/ready").get_json() == {"ready": True, "symbols": ["BTC", "ETH", "SOL"]}
+    clock.advance(10)
+    set_.write_frame("ETH", clock.now_ns())
+    set_.write_processes(BTC="BACKOFF")
+    assert web.get("/health/ready").get_json() == {"ready": True, "symbols": ["ETH"]}
+    assert web.get("/health/ready?symbol=ethusdt").status_code == 200
+    answer = web.get("/health/ready?symbol=BTC")
+    assert answer.status_code == 503 and answer.headers["Retry-After"]
+    body = answer.get_json()
+    assert body["ready"] is False
+    assert body["reason"] == "BTC is stale: its newest map is 10.0 s old (its process is backoff)"
+    assert body["error"]["code"] == "not_ready"
+    clock.advance(10)
+    assert web.get("/health/ready").status_code == 503
