@@ -26,6 +26,7 @@ from liqmap.shm.layout import (
     SEGMENT_RETIRED,
     SLOT_HEADER,
     fingerprint,
+    word_indexes,
 )
 from liqmap.shm.ordering import ORDERED
 from liqmap.shm.segment import Segment
@@ -40,6 +41,7 @@ YIELD_AFTER: Final = 4
 """From this attempt on a reader hands its core to whoever wants it between two attempts."""
 
 _LATEST: Final = SEGMENT_HEADER.itemsize // 8
+_STATE: Final = word_indexes(SEGMENT_HEADER)["state"]
 _FIRST_SLOT: Final = SEGMENT_HEADER.itemsize + BOARD_HEADER.itemsize
 _LOW_32: Final = 0xFFFFFFFF
 
@@ -137,11 +139,14 @@ class BoardReader:
         self.retries = 0
         """Attempts that were overwritten and repeated, since this reader was made."""
         self._words = segment.words(0, len(segment.view()) // 8)
-        self._state_at = segment.word("state")
         chunks = [segment.view()[offset : offset + dtype.itemsize] for offset in payload_at]
         views = [_read_only(segment.array(dtype, offset, 1).reshape(())) for offset in payload_at]
-        self._slots = list(zip((offset // 8 for offset in slots), chunks, views, strict=True))
+        by_slot = list(zip((offset // 8 for offset in slots), chunks, views, strict=True))
+        self._slots = by_slot[-1:] + by_slot[:-1]
+        """Version index, bytes and array of the slot of payload n, at n modulo BOARD_SLOTS."""
         self._plain = not segment.checksums
+        self._quick_while = SEGMENT_LIVE if self._plain else -1
+        """The segment state in which the short way of `read` checks all there is to check."""
 
     @classmethod
     def open(cls, name: str, dtype: np.dtype[Any]) -> Self:
@@ -159,7 +164,7 @@ class BoardReader:
     @property
     def retired(self) -> bool:
         """True once the owner has put the board out of use: reopen by name."""
-        return self._words[self._state_at] == SEGMENT_RETIRED
+        return self._words[_STATE] == SEGMENT_RETIRED
 
     def read(self) -> NDArray[Any]:
         """A copy of the newest payload, 0-d and read-only, untorn.
@@ -167,13 +172,11 @@ class BoardReader:
         Raises NeverPublished, SegmentRetired (reopen by name), BoardBusy (every attempt was overwritten).
         """
         words = self._words
-        latest = words[_LATEST]
-        at, chunk, _ = self._slots[(latest - 1) % BOARD_SLOTS]
+        at, chunk, _ = self._slots[words[_LATEST] % BOARD_SLOTS]
         version = words[at]
         copy = chunk.tobytes()
-        untouched = words[at] == version and not version & 1
-        if not (untouched and latest and words[self._state_at] == SEGMENT_LIVE and self._plain):
-            self.retries += not untouched
+        if words[at] != version or version & 1 or not version or words[_STATE] != self._quick_while:
+            self.retries += version != 0 and words[_STATE] == self._quick_while
             copy = self._insist(_as_bytes)
         return np.ndarray((), self.dtype, copy)
 
@@ -192,12 +195,12 @@ class BoardReader:
         """The long way: every check, bounded attempts."""
         words = self._words
         for attempt in range(ATTEMPTS):
-            if words[self._state_at] == SEGMENT_RETIRED:
+            if words[_STATE] == SEGMENT_RETIRED:
                 raise SegmentRetired(f"shared memory {self.name} is retired")
             latest = words[_LATEST]
             if latest == 0:
                 raise NeverPublished(f"nothing was published on {self.name} yet")
-            at, chunk, view = self._slots[(latest - 1) % BOARD_SLOTS]
+            at, chunk, view = self._slots[latest % BOARD_SLOTS]
             version = words[at]
             if not version & 1:
                 copied = copy(chunk, view)
@@ -211,7 +214,7 @@ class BoardReader:
     def _fits(self, at: int, copied: object) -> bool:
         """Whether the bytes copied are the ones the slot's checksum was taken of."""
         words = self._words
-        return self._plain or zlib.crc32(cast(bytes, copied), words[at] & _LOW_32) == words[at + 1]
+        return self._plain or zlib.crc32(cast("bytes", copied), words[at] & _LOW_32) == words[at + 1]
 
 
 def _as_bytes(chunk: memoryview, _view: NDArray[Any]) -> bytes:

@@ -165,6 +165,16 @@ def write_ring(name: str, events: int, batch: int) -> None:
     say(written=writer.written)
 
 
+def pour(name: str, events: int, batch: int) -> None:
+    """Write that many events in batches, the same bytes each time, and stay."""
+    writer = RingWriter.open(name)
+    data = numbered(0, batch).tobytes()
+    ready()
+    for _ in range(events // batch):
+        writer.write(data)
+    sys.stdin.read()
+
+
 def read_ring(name: str, events: int, limit: int) -> None:
     """Read until all `events` are accounted for; check every one that is seen."""
     reader = RingReader.open(name)
@@ -349,6 +359,7 @@ ACTS: dict[str, Callable[..., None]] = {
         read_board_until,
         kill_board_writers,
         write_ring,
+        pour,
         read_ring,
         kill_ring_writers,
         kill_ring_readers,
