@@ -16,11 +16,16 @@ from liqmap.exchanges.wire import DECODING_FAULTS, MaybeMilliseconds, Millisecon
 Row = TypeVar("Row")
 
 
-class _Answer(Struct, Generic[Row], gc=False):
-    """The envelope of every REST reply: errors come with status 200."""
+class _Envelope(Struct, gc=False):
+    """What every REST reply has; the `result` of a refused request is empty or anything."""
 
     retCode: int  # noqa: N815
     retMsg: str = ""  # noqa: N815
+
+
+class _Answer(Struct, Generic[Row], gc=False):
+    """A REST reply: errors come with status 200."""
+
     result: Row | None = None
     time: MaybeMilliseconds = None
 
@@ -39,6 +44,7 @@ class _Ratios(Struct, gc=False):
     list: tuple[_RatioRow, ...]
 
 
+_envelope = decoder(_Envelope)
 _tickers_answer = decoder(_Answer[_Tickers])
 _book_answer = decoder(_Answer[Book])
 _ratio_answer = decoder(_Answer[_Ratios])
@@ -46,9 +52,12 @@ _ratio_answer = decoder(_Answer[_Ratios])
 _Reader = Callable[[bytes, str, int, Contracts], Sequence[Fact]]
 
 
-def _result(answer: _Answer[Row]) -> Row:
+def _check_accepted(answer: _Envelope) -> None:
     if answer.retCode != 0:
         raise Malformed(f"refused: {answer.retCode} {answer.retMsg}", "retCode")
+
+
+def _result(answer: _Answer[Row]) -> Row:
     if answer.result is None:
         raise Malformed("object missing required field `result`", "result")
     return answer.result
@@ -109,6 +118,7 @@ def bybit_reply(poll: PollPlan, body: bytes, receive_ns: int, instruments: Instr
     """What a REST reply said: see Adapter.parse_reply. Raises Malformed."""
     request, _, asked = poll.name.partition(".")
     try:
+        _check_accepted(_envelope(body))
         return _REPLIES[request](body, asked, receive_ns, instruments.of(Venue.BYBIT))
     except DECODING_FAULTS as error:
         refuse(error, body)
