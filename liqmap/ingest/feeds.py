@@ -191,7 +191,8 @@ class Feeds:
         """Find feeds that became silent; returns them."""
         speaking = [feed for feed, state in self.feeds.items() if self._spoke(state, now_ns)]
         news = []
-        for feed, state in self.feeds.items():
+        # Probes first: whether a quiet feed is missing depends on them.
+        for feed, state in sorted(self.feeds.items(), key=lambda item: item[1].quiet):
             if not state.silent and self._is_silent(feed, state, now_ns, speaking):
                 state.silent = True
                 self._miss(feed, GapReason.SILENT)

@@ -158,12 +158,13 @@ class TablePlayer:
 
     def _count(self, symbol: str, due: Events) -> None:
         facts = due[~np.isin(due["kind"], _UNCOUNTED)]
-        keys, counts = np.unique(facts["venue"].astype(np.int64) << 16 | facts["topic"], return_counts=True)
-        for key, count in zip(keys.tolist(), counts.tolist(), strict=True):
+        keys = facts["venue"].astype(np.int64) << 16 | facts["topic"]
+        for key in np.unique(keys).tolist():
+            mine = facts["receive_ns"][keys == key]
             feed = Feed(Venue(key >> 16), Topic(key & 0xFFFF), symbol)
-            state = self._feeds.state_of(feed, SOURCE, int(due["receive_ns"][0]))
-            state.events += count
-            state.last_event_ns = int(due["receive_ns"][-1])
+            state = self._feeds.state_of(feed, SOURCE, int(mine[0]))
+            state.events += len(mine)
+            state.last_event_ns = int(mine[-1])
 
     def _ended(self, track: Track) -> bool:
         """Nothing more of it is to be played; all symbols end together."""

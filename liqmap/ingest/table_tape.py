@@ -162,19 +162,18 @@ class TableTape:
             closed = tuple(replace(gap, to_ms=start_ms) for gap in self._open.values())
             self._open = {}
             return closed
-        opened = []
-        for topic in self._missing_topics():
-            if topic not in self._open:
+        if not self._open:
+            for topic in self._missing_topics():
                 self._open[topic] = Gap(Feed(Venue.UNKNOWN, topic, self.symbol), start_ms, GapReason.NOT_RECORDED)
-                opened.append(self._open[topic])
-        return tuple(opened)
+            return tuple(self._open.values())
+        return ()
 
     def _missing_topics(self) -> tuple[Topic, ...]:
         """Without bars no marks and trades; no liquidations either, if none was recorded until the next bar."""
         bar, liquidation = self._bars.head, self._liquidations.head
         back_ms = bar.minute_ms if bar is not None else None
         some = liquidation is not None and (back_ms is None or liquidation.ts_ms < back_ms)
-        if some or Topic.LIQUIDATION in self._open:
+        if some:
             return (Topic.MARK_PRICE, Topic.TRADE)
         return (Topic.MARK_PRICE, Topic.TRADE, Topic.LIQUIDATION)
 
