@@ -11,7 +11,7 @@ from typing import Any, NoReturn, TypeVar
 import msgspec
 
 from liqmap.config.records import Config, SymbolConfig, with_shipped
-from liqmap.config.simulation import with_preset
+from liqmap.config.simulation import sim_faults, sim_tables, with_preset
 
 
 class ConfigError(Exception):
@@ -47,6 +47,8 @@ def parse(raw: dict[str, Any], name: str = "configuration") -> Config:
             _convert(table, SymbolConfig, name, f"symbols.{symbol}")
     if "sim" in raw:
         raw["sim"] = with_preset(raw["sim"])
+        for key, table, record in sim_tables(raw["sim"]):
+            _convert(table, record, name, f"sim.{key}")
     config = _convert(raw, Config, name, "")
     _cross_check(config, name)
     return config
@@ -115,6 +117,8 @@ def _cross_check(config: Config, name: str) -> None:
         refuse("ingest.ring_events", config.ingest.ring_events, "must be a power of two")
     if not config.symbols:
         refuse("symbols", {}, "at least one symbol is needed")
+    for key, value, allowed in sim_faults(config.sim):
+        refuse(f"sim.{key}", value, allowed)
     listed: dict[tuple[str, str], str] = {}
     for symbol, table in config.symbols.items():
         for key, value, allowed in _symbol_faults(symbol, table):

@@ -5,6 +5,7 @@ every number and lists where the simulated market differs from the model that is
 """
 
 import functools
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -54,6 +55,9 @@ class PriceConfig(_Section, frozen=True):
     jumps_per_day: NotNegative = 3.0
     jump_pct: NotNegative = 0.7
     """Median size of a jump, per cent of price."""
+    swing_pct: NotNegative = 0.0
+    """Standard deviation of swings around the path, per cent of price: what goes up for minutes and comes back."""
+    swing_half_life_min: Positive = 8.0
     regimes: tuple[RegimeConfig, ...] = ()
     impact_pct: NotNegative = 0.05
     """Price move, per cent, when 1 % of the open interest is closed by force at once; fades in for larger flows."""
@@ -248,7 +252,24 @@ _FAMILIES: dict[str, dict[str, Any]] = {"habits": _HABITS, "crowds": _CROWDS}
 
 _PRESETS: dict[str, dict[str, Any]] = {
     "demo": {
-        "price": {"daily_volatility_pct": 3.0, "jumps_per_day": 6.0, "jump_pct": 0.4},
+        "price": {
+            "daily_volatility_pct": 2.5,
+            "swing_pct": 0.28,
+            "volatility_of_volatility": 0.3,
+            "jumps_per_day": 6.0,
+            "jump_pct": 0.4,
+        },
+        "people": {
+            "gambler": {
+                "share": 0.02,
+                "hold_min": 50.0,
+                "habits": [40.0, 75.0, 100.0, 125.0],
+                "habit_weights": [1.0, 2.0, 4.0, 3.0],
+                "trend": 0.2,
+            },
+        },
+        "trades_per_s": 18.0,
+        "leverage_multiple": 0.9,
         "open_interest_growth": 0.08,
         "growth_hours": 1.5,
         "level_spread": 0.01,
@@ -278,6 +299,38 @@ def with_preset(table: object) -> object:
     chosen = {"preset": preset, "family": family, "symbols": _SYMBOLS}
     layers = (_PRESETS[preset], _FAMILY_PRESETS.get((preset, family), {}), chosen, table)
     return functools.reduce(_merged, layers, _FAMILIES[family])
+
+
+def sim_tables(table: object) -> Iterator[tuple[str, object, type[Struct]]]:
+    """The named tables within a `[sim]` table with their records, so that a fault in one can be told by its name."""
+    for key, record in (("symbols", SimSymbolConfig), ("people", PersonConfig)):
+        named = table.get(key) if isinstance(table, dict) else None
+        if isinstance(named, dict):
+            yield from ((f"{key}.{name}", one, record) for name, one in named.items())
+
+
+def sim_faults(sim: SimConfig) -> Iterator[tuple[str, object, str]]:
+    """What the types cannot say: dotted key below `sim`, value, and what is allowed."""
+    if not sim.symbols:
+        yield "symbols", {}, "at least one symbol is needed"
+    for name, symbol in sim.symbols.items():
+        if not symbol.open_interest_base:
+            yield f"symbols.{name}.open_interest_base", {}, "at least one venue is needed"
+    if not sim.people:
+        yield "people", {}, "at least one kind of people is needed"
+    for name, person in sim.people.items():
+        if not person.habits or len(person.habits) != len(person.habit_weights):
+            yield (
+                f"people.{name}.habit_weights",
+                list(person.habit_weights),
+                f"one for each of {len(person.habits)} habits",
+            )
+        for law, key in ((sim.size_law, "size_spread"), (sim.hold_law, "hold_spread")):
+            spread = getattr(person, key)
+            if law == "pareto" and not 0.0 < spread < 1.0:
+                yield f"people.{name}.{key}", spread, "between 0 and 1 where the law is pareto (the mean must exist)"
+    if sim.price.law == "regimes" and sum(regime.chance for regime in sim.price.regimes) <= 0:
+        yield "price.regimes", list(sim.price.regimes), "the law regimes needs regimes with a chance"
 
 
 def sim_config(**table: Any) -> SimConfig:

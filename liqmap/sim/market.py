@@ -280,7 +280,7 @@ class SimulatedMarket:
     @property
     def _activity(self) -> float:
         """Prints against an ordinary moment: busier when price moves."""
-        return float(min(max(self._price.volatility_ratio**0.7, 0.4), 3.0))
+        return float(min(max(math.sqrt(self._price.volatility_ratio), 0.55), 1.7))
 
     def _print(
         self, dt_ms: int, prices: tuple[Prices, Prices], orders: _Orders, liquidated: Rows, traded: dict[Venue, int]

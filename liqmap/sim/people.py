@@ -37,8 +37,8 @@ PLAN = np.dtype(
 
 _POOL = 2048
 _LONGEST_HOLD_MS = 45 * 86_400_000.0
-_LARGEST_SHARE = 0.0005
-"""No one position is more than this share of the symbol's open interest."""
+_LARGEST_OF_MEAN = 40.0
+"""No position is larger than so many mean ones."""
 _SMALLEST_LEVERAGE = 1.02
 _MS_PER_MIN = 60_000.0
 _LONG, _SHORT = int(PositionSide.LONG), int(PositionSide.SHORT)
@@ -66,7 +66,7 @@ class Law:
         """Expected value of each kind, the cap included (log-normal: ignored, it is far away)."""
         if not self.pareto:
             return np.asarray(self.median * np.exp(self.spread**2 / 2.0))
-        least, exponent = self.median * 2.0**-self.spread, 1.0 / self.spread
+        least, exponent = np.minimum(self.median * 2.0**-self.spread, self.cap), 1.0 / self.spread
         tail = (1.0 - (least / self.cap) ** (exponent - 1.0)) / (exponent - 1.0)
         return np.asarray(least * (1.0 + tail))
 
@@ -196,7 +196,11 @@ class People:
 
     def _scaled_sizes(self, config: SimConfig, both_sides_usd: float, positions: int) -> Law:
         """The kinds' sizes, scaled so that about `positions` positions make up `both_sides_usd`."""
-        median, spread, cap = self._column("size_usd"), self._column("size_spread"), _LARGEST_SHARE * both_sides_usd
+        median, spread, cap = (
+            self._column("size_usd"),
+            self._column("size_spread"),
+            _LARGEST_OF_MEAN * both_sides_usd / positions,
+        )
         law = Law(config.size_law == "pareto", median, spread, cap)
         for _ in range(4):  # the cap does not scale with the sizes: a fixed point, reached at once
             expected = float((self._share * both_sides_usd / law.mean()).sum())

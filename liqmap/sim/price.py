@@ -60,8 +60,6 @@ class Regimes:
     """A Markov chain over the configured regimes."""
 
     def __init__(self, config: PriceConfig) -> None:
-        if not config.regimes:
-            raise ValueError("price.law regimes needs price.regimes")
         self._table = config.regimes
         chances = [regime.chance for regime in config.regimes]
         self._bounds = [sum(chances[: i + 1]) / sum(chances) for i in range(len(chances))]
@@ -106,6 +104,8 @@ class PriceProcess:
         self._weather: Weather = _LAWS[config.law](config)
         self._daily = config.daily_volatility_pct / 100.0 * volatility_multiple
         self._log_index = math.log(start_price)
+        self._swing_size = config.swing_pct / 100.0 * volatility_multiple
+        self._swing = 0.0
         self._basis = 0.0
         self._premium = 0.0
         self._average = 0.0
@@ -136,6 +136,10 @@ class PriceProcess:
         move += self._daily * self._weather.volatility_ratio * math.sqrt(dt_day) * normals[1]
         move += self._jump(dt_day, uniforms[1], uniforms[2], normals[2])
         impact = self._impact(forced_pct)
+        stay = 0.5 ** (dt_ms / 60_000.0 / config.swing_half_life_min)
+        swung = (stay - 1.0) * self._swing + math.sqrt(1.0 - stay * stay) * self._swing_size * normals[4]
+        self._swing += swung
+        move += swung
         self._log_index += move + impact * config.impact_lasting
         fade = 0.5 ** (dt_ms / 1000.0 / config.basis_half_life_s)
         ordinary = config.basis_bp / 1e4
@@ -169,6 +173,6 @@ class PriceProcess:
     def _drawn(self) -> Iterator[tuple[list[float], list[float]]]:
         """Random numbers of each step, drawn in blocks: a call per step would cost more than the step."""
         while True:
-            normals = self._generator.standard_normal((_BLOCK, 4)).tolist()
+            normals = self._generator.standard_normal((_BLOCK, 5)).tolist()
             uniforms = self._generator.random((_BLOCK, 3)).tolist()
             yield from zip(normals, uniforms, strict=True)
