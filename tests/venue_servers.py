@@ -232,10 +232,16 @@ def venue_servers(
 
 @contextmanager
 def capture_servers(
-    path: Path, line: ReplayTime, config: Config | None = None, rules: VenueRules | None = None
+    path: Path,
+    line: ReplayTime,
+    config: Config | None = None,
+    rules: VenueRules | None = None,
+    from_ns: int = 0,
+    to_ns: int | None = None,
 ) -> Iterator[RunningVenues]:
     """Three venues that play a capture along `line`, but nothing before `begin()`."""
-    with _running(CaptureVenues(config or configuration.parse({}), path, line, rules), {}) as servers:
+    venues = CaptureVenues(config or configuration.parse({}), path, line, rules, from_ns, to_ns)
+    with _running(venues, {}) as servers:
         yield servers
 
 

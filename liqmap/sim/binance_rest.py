@@ -4,8 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from liqmap.sim.feed import Reply, json_reply
-from liqmap.sim.market_feed import Quote
-from liqmap.sim.plausible_book import book_levels
+from liqmap.sim.market_feed import Quote, book_levels
 
 if TYPE_CHECKING:
     from liqmap.sim.binance_feed import BinanceFeed

@@ -14,8 +14,7 @@ from liqmap.sim.bybit_rest import BybitRest
 from liqmap.sim.faults import Faults
 from liqmap.sim.feed import Message, Reply
 from liqmap.sim.listings import Listing
-from liqmap.sim.market_feed import Every, Liquidation, MarketFeed, Quote, Trade
-from liqmap.sim.plausible_book import book_levels
+from liqmap.sim.market_feed import Every, Liquidation, MarketFeed, Quote, Trade, book_levels
 
 POSITION_WORD = {PositionSide.LONG: "Buy", PositionSide.SHORT: "Sell"}
 TAKER_WORD = {TakerSide.BUY: "Buy", TakerSide.SELL: "Sell"}
@@ -160,7 +159,7 @@ class BybitFeed(MarketFeed):
             "lastPrice": listing.price(quote.last),
             "markPrice": f"{quote.mark:.{listing.price_decimals}f}",
             "indexPrice": f"{quote.index:.{listing.price_decimals}f}",
-            "fundingRate": f"{quote.funding_rate:.8f}".rstrip("0"),
+            "fundingRate": f"{quote.funding_rate:.8f}".rstrip("0").rstrip("."),
             "nextFundingTime": str(quote.next_funding_ms),
             "fundingIntervalHour": "8",
             "fundingCap": "0.005",

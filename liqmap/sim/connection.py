@@ -7,7 +7,10 @@ wait there: beyond a limit for some time, or beyond many times that limit at onc
 import asyncio
 from typing import Final
 
-from liqmap.sim.ws_frames import close_frame, ping_frame, pong_frame, text_frame
+_FIN_TEXT = 0x81
+_FIN_CLOSE = 0x88
+_FIN_PING = 0x89
+_FIN_PONG = 0x8A
 
 HARD_LIMIT: Final = 16
 """Times the soft limit that may wait for a moment: a single oversized frame, a burst after a stall."""
@@ -103,3 +106,35 @@ class Connection:
         self._transport.write(b"".join(self._pending) + close_frame(code, reason))
         self._pending.clear()
         self._transport.close()
+
+
+def text_frame(payload: bytes) -> bytes:
+    """One whole text message (RFC 6455 §5.2), unmasked, so that one encoding serves every subscriber.
+
+    The payload is not checked: a hostile server does not either.
+    """
+    return _head(_FIN_TEXT, len(payload)) + payload
+
+
+def ping_frame(payload: bytes) -> bytes:
+    """A protocol ping."""
+    return _head(_FIN_PING, len(payload)) + payload
+
+
+def pong_frame(payload: bytes) -> bytes:
+    """The answer to a protocol ping, with its payload."""
+    return _head(_FIN_PONG, len(payload)) + payload
+
+
+def close_frame(code: int, reason: str = "") -> bytes:
+    """A close frame; the reason is cut to what a control frame can carry (123 bytes)."""
+    body = code.to_bytes(2, "big") + reason.encode()[:123]
+    return _head(_FIN_CLOSE, len(body)) + body
+
+
+def _head(first: int, size: int) -> bytes:
+    if size < 126:
+        return bytes((first, size))
+    if size < 65536:
+        return bytes((first, 126)) + size.to_bytes(2, "big")
+    return bytes((first, 127)) + size.to_bytes(8, "big")

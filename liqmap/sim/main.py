@@ -55,7 +55,13 @@ def line_of(mode: RunMode) -> ReplayTime:
 def _captured(child: Child, path: Path) -> CaptureVenues:
     child.beat()
     try:
-        venues = CaptureVenues(child.config, path, line_of(child.mode))
+        venues = CaptureVenues(
+            child.config,
+            path,
+            line_of(child.mode),
+            from_ns=(child.mode.from_ms or 0) * 1_000_000,
+            to_ns=None if child.mode.to_ms is None else child.mode.to_ms * 1_000_000,
+        )
     except CaptureUnreadable as error:
         raise ConfigError(str(error)) from error
     held = venues.held

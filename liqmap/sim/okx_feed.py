@@ -14,9 +14,8 @@ from liqmap.domain.enums import PositionSide, TakerSide, Venue
 from liqmap.sim.faults import Faults
 from liqmap.sim.feed import Message, Reply
 from liqmap.sim.listings import Foreign, Listing
-from liqmap.sim.market_feed import Every, Liquidation, MarketFeed, Quote, Trade
+from liqmap.sim.market_feed import Every, Liquidation, MarketFeed, Quote, Trade, book_levels
 from liqmap.sim.okx_rest import OkxRest
-from liqmap.sim.plausible_book import book_levels
 
 CLOSING_SIDE = {PositionSide.LONG: "sell", PositionSide.SHORT: "buy"}
 POSITION_WORD = {PositionSide.LONG: "long", PositionSide.SHORT: "short"}

@@ -68,6 +68,10 @@ class CaptureFeed:
             body = next((kept for key, kept in self._replies.items() if key[0] == path), None)
         return None if body is None else Reply(200, body)
 
+    def standing(self) -> Iterator[Message]:
+        """What everybody has to know where the playing begins in the middle: all since each topic's snapshot."""
+        return itertools.chain.from_iterable(self._backlogs.values())
+
     def take_reply(self, record: Record) -> None:
         """From now on this is the answer to that request."""
         self._replies[key_of_request(record.url)] = record.raw
@@ -93,7 +97,11 @@ class CaptureFeed:
 
 
 class Playback:
-    """The capture against the clock. `line` maps receive times of the capture to wall time."""
+    """The capture against the clock. `line` maps receive times of the capture to wall time.
+
+    Of what was received before `from_ns` only what is still good then is used (answers, books, tickers); what was
+    received from `to_ns` on is not played.
+    """
 
     def __init__(
         self,
@@ -101,12 +109,16 @@ class Playback:
         feeds: Mapping[Venue, CaptureFeed],
         servers: Mapping[Venue, VenueServer],
         line: ReplayTime,
+        from_ns: int = 0,
+        to_ns: int | None = None,
     ) -> None:
         """`servers` are those of `feeds`; the capture's records of any other venue would have nowhere to go."""
         self._capture = Capture(path)
         self._feeds = feeds
         self._servers = servers
         self._line = line
+        self._from_ns = from_ns
+        self._to_ns = to_ns
         self.played = 0
         self.ended = False
 
@@ -122,7 +134,8 @@ class Playback:
             server.notes["capture"] = "playing"
         batch: dict[Venue, list[Message]] = {venue: [] for venue in self._servers}
         waiting = 0
-        for record in in_time_order(self._capture):
+        records = in_time_order(self._capture)
+        for record in self._skipped(records):
             due_ns = self._line.wall_ns(record.receive_ns)
             if waiting >= BATCH or (due_ns > time.time_ns()):
                 self._publish(batch)
@@ -141,6 +154,23 @@ class Playback:
             "the capture is played to its end",
             extra=fields(file=self._capture.path, frames=self.played, losses=self._capture.losses),
         )
+
+    def _skipped(self, records: Iterator[Record]) -> Iterator[Record]:
+        """The records of the wished stretch, after taking in what lies before it."""
+        skipping = self._from_ns > 0
+        for record in records:
+            if skipping and record.receive_ns >= self._from_ns:
+                skipping = False
+                for venue, server in self._servers.items():
+                    server.publish(self._feeds[venue].standing())
+            if self._to_ns is not None and record.receive_ns >= self._to_ns:
+                return
+            if not skipping:
+                yield record
+            elif record.kind is RecordKind.HTTP:
+                self._feeds[record.venue].take_reply(record)
+            else:
+                self._feeds[record.venue].take_frame(record)
 
     def _publish(self, batch: Mapping[Venue, list[Message]]) -> None:
         for venue, messages in batch.items():

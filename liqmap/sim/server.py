@@ -18,11 +18,10 @@ from aiohttp import WSMsgType, web
 
 from liqmap.domain.enums import Venue
 from liqmap.logs import fields
-from liqmap.sim.connection import Connection
+from liqmap.sim.connection import Connection, text_frame
 from liqmap.sim.control import FaultControl
 from liqmap.sim.faults import Faults
 from liqmap.sim.feed import Feed, Message, Reply
-from liqmap.sim.ws_frames import text_frame
 
 log = logging.getLogger(__name__)
 

@@ -78,7 +78,8 @@ class MarketVenues:
         return 0
 
     async def serve(self, listening: Mapping[Venue, socket.socket], stopped: asyncio.Event) -> None:
-        """Serve until `stopped`."""
+        """Serve until `stopped`. The first step is made before anybody can ask for a price."""
+        self.pump.step()
         async with running(self.servers, listening):
             await until_stopped(self.pump.run(), stopped)
 
@@ -86,7 +87,15 @@ class MarketVenues:
 class CaptureVenues:
     """Three servers over one capture of raw frames. Raises CaptureUnreadable when there is nothing to play."""
 
-    def __init__(self, config: Config, path: Path, line: ReplayTime, rules: VenueRules | None = None) -> None:
+    def __init__(
+        self,
+        config: Config,
+        path: Path,
+        line: ReplayTime,
+        rules: VenueRules | None = None,
+        from_ns: int = 0,
+        to_ns: int | None = None,
+    ) -> None:
         self.held = describe(path)
         feeds = {
             venue: CaptureFeed(venue, {*listings_of(config, venue), *self.held.instruments.get(venue, ())})
@@ -98,7 +107,7 @@ class CaptureVenues:
             return line.engine_ns(time.time_ns()) // 1_000_000
 
         self.servers = {venue: server_of(venue, feed, Faults(), rules, engine_ms) for venue, feed in feeds.items()}
-        self.playback = Playback(path, feeds, self.servers, line)
+        self.playback = Playback(path, feeds, self.servers, line, from_ns, to_ns)
         self.playback.load_lists()
 
     @property

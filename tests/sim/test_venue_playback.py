@@ -125,6 +125,25 @@ def test_a_late_subscriber_gets_everything_since_the_latest_snapshot(tmp_path: P
             assert [message["data"]["n"] for message in late.seen[:-1]] == [2, 3]
 
 
+def test_a_stretch_of_a_recording_begins_with_what_stands_then_and_ends_where_it_was_asked_to(tmp_path: Path) -> None:
+    lines = [
+        bybit(0, "tickers", type="snapshot", data={"n": 0}),
+        bybit(1, "publicTrade", data={"n": 1}),
+        bybit(2, "tickers", type="delta", data={"n": 2}),
+        bybit(10, "tickers", type="delta", data={"n": 10}),
+        bybit(11, "publicTrade", data={"n": 11}),
+        bybit(20, "publicTrade", data={"n": 20}),
+    ]
+    path, from_ns, to_ns = write(tmp_path / "c", lines), START_NS + 5 * 10**6, START_NS + 20 * 10**6
+    with capture_servers(path, line(), from_ns=from_ns, to_ns=to_ns) as venues, client(venues.bybit_ws) as link:
+        link.send({"op": "subscribe", "args": ["tickers.BTCUSDT", "publicTrade.BTCUSDT"]})
+        assert link.next()["success"] is True
+        venues.begin()
+        assert [link.next()["data"]["n"] for _ in range(4)] == [0, 2, 10, 11]
+        wait_for_end(venues, BYBIT)
+        assert venues.state(BYBIT)["connections"][0]["frames_sent"] == 5, "the acknowledgement and these four"
+
+
 def test_a_spot_socket_of_the_same_recording_is_never_played(tmp_path: Path) -> None:
     lines = [
         json.dumps(
