@@ -43,6 +43,7 @@ class BinanceRules(Rules):
     messages_per_s: int = 10
     streams: int = 1024
     weight_per_minute: int = 2400
+    minute_s: float = 60.0
     refused_before_ban: int = 10
     """Requests after a 429 within the same minute that turn it into a 418."""
     ban_s: float = 120.0
@@ -169,7 +170,7 @@ class BinanceServer(VenueServer):
     def admit(self, path: str, query: dict[str, str]) -> Reply | None:
         """Charge the request's weight; 429 above the budget, 418 for those who do not stop."""
         wall_ms = self.now_ms()
-        minute = int(self.now_s() // 60)
+        minute = int(self.now_s() // self.limits.minute_s)
         if minute != self._minute:
             self._minute, self._weight, self._refused = minute, 0, 0
         if wall_ms < self._banned_until_ms:
@@ -181,7 +182,7 @@ class BinanceServer(VenueServer):
         if self._refused > self.limits.refused_before_ban:
             self._banned_until_ms = wall_ms + int(self.limits.ban_s * 1000)
             return self._banned()
-        return self._too_many(60 - int(self.now_s() % 60))
+        return self._too_many(math.ceil(self.limits.minute_s - self.now_s() % self.limits.minute_s))
 
     @staticmethod
     def _weight_of(path: str, query: dict[str, str]) -> int:

@@ -1,7 +1,6 @@
 """The Bybit server is as strict and as nasty as exchanges.md §1.2, §2.2, §4–§6 and §8 say the venue is."""
 
 import json
-import time
 from collections import Counter
 from typing import Any
 
@@ -25,12 +24,6 @@ def get(venues: RunningVenues, path: str) -> Any:
     reply = requests.get(venues.rest(BYBIT) + path, timeout=DEADLINE_S)
     assert reply.status_code == 200, "refusals come with HTTP 200"
     return reply.json()
-
-
-def wait_for_quotes(venues: RunningVenues) -> None:
-    end = time.monotonic() + DEADLINE_S
-    while not get(venues, "/v5/market/tickers?category=linear")["result"].get("list"):
-        assert time.monotonic() < end
 
 
 def subscribe(link: Client, *topics: str) -> Any:
@@ -58,7 +51,6 @@ def test_a_bad_topic_fails_by_name_and_takes_its_batch_with_it(topic: str, words
 
 def test_data_may_come_before_the_acknowledgement() -> None:
     with venue_servers() as venues, client(venues.bybit_ws) as link:
-        wait_for_quotes(venues)
         subscribe(link, "tickers.BTCUSDT")
         assert link.seen[0]["type"] == "snapshot"
         assert link.seen[-1]["op"] == "subscribe"
@@ -150,7 +142,6 @@ def test_liquidations_carry_the_position_side_and_equal_rows_are_real() -> None:
 def test_tickers_are_a_snapshot_then_deltas_with_only_what_changed() -> None:
     market = ScriptedMarket("BTC", 60_000.0, open_interest_base=500.0)
     with venue_servers(market) as venues, client(venues.bybit_ws) as link:
-        wait_for_quotes(venues)
         subscribe(link, "tickers.BTCUSDT")
         first = next(message for message in link.seen if message.get("type") == "snapshot")["data"]
         assert float(first["openInterest"]) == 2 * float(first["singleOpenInterest"]) == 1000.0
@@ -170,7 +161,6 @@ def test_tickers_are_a_snapshot_then_deltas_with_only_what_changed() -> None:
 def test_while_open_interest_fails_tickers_leave_it_out() -> None:
     market = ScriptedMarket("BTC", 60_000.0)
     with venue_servers(market) as venues, client(venues.bybit_ws) as link:
-        wait_for_quotes(venues)
         venues.fault(BYBIT, {"fault": "open_interest", "state": "failing"})
         subscribe(link, "tickers.BTCUSDT")
         market.mark_price = 60_001.0
@@ -182,7 +172,6 @@ def test_while_open_interest_fails_tickers_leave_it_out() -> None:
 
 def test_a_book_begins_with_a_snapshot() -> None:
     with venue_servers() as venues, client(venues.bybit_ws) as link:
-        wait_for_quotes(venues)
         subscribe(link, "orderbook.50.BTCUSDT")
         book = link.seen[0]
         assert book["type"] == "snapshot"
@@ -219,7 +208,6 @@ def test_instruments_come_in_pages_and_hold_more_than_usdt_perpetuals() -> None:
 )
 def test_errors_are_a_code_inside_an_answer_of_status_200(path: str, code: int) -> None:
     with venue_servers() as venues:
-        wait_for_quotes(venues)
         assert get(venues, path)["retCode"] == code
 
 

@@ -1,7 +1,6 @@
 """The OKX server is as strict and as nasty as exchanges.md §1.3, §2.3, §4–§6 and §8 say the venue is."""
 
 import json
-import time
 from typing import Any
 
 import pytest
@@ -24,12 +23,6 @@ LIQUIDATIONS = {"channel": "liquidation-orders", "instType": "SWAP"}
 
 def get(venues: RunningVenues, path: str) -> Any:
     return requests.get(venues.rest(OKX) + path, timeout=DEADLINE_S).json()
-
-
-def wait_for_quotes(venues: RunningVenues) -> None:
-    end = time.monotonic() + DEADLINE_S
-    while not get(venues, "/api/v5/public/open-interest?instType=SWAP")["data"]:
-        assert time.monotonic() < end
 
 
 def subscribe(link: Client, *arguments: dict[str, str]) -> None:
@@ -163,7 +156,6 @@ def test_replays_are_shuffled_and_foreign_and_inverse_contracts_are_in_the_same_
 def test_states_are_sent_on_subscription_and_open_interest_is_contracts_and_base() -> None:
     market = ScriptedMarket("BTC", 60_000.0, open_interest_base=500.0)
     with venue_servers(market) as venues, client(venues.okx_ws) as link:
-        wait_for_quotes(venues)
         swap_channels = ("mark-price", "open-interest", "funding-rate", "tickers")
         arguments = [{"channel": channel, "instId": SWAP} for channel in swap_channels]
         link.send({"op": "subscribe", "args": [*arguments, {"channel": "index-tickers", "instId": "BTC-USDT"}]})
@@ -181,7 +173,6 @@ def test_states_are_sent_on_subscription_and_open_interest_is_contracts_and_base
 
 def test_a_book_snapshot_has_a_retired_checksum() -> None:
     with venue_servers() as venues, client(venues.okx_ws) as link:
-        wait_for_quotes(venues)
         link.send({"op": "subscribe", "args": [{"channel": "books", "instId": SWAP}]})
         book = link.until(lambda m: m.get("action") == "snapshot")["data"][0]
         assert (book["checksum"], book["prevSeqId"]) == (0, -1)
@@ -190,7 +181,6 @@ def test_a_book_snapshot_has_a_retired_checksum() -> None:
 
 def test_rest_answers_carry_their_code_as_a_string() -> None:
     with venue_servers() as venues:
-        wait_for_quotes(venues)
         rows = {row["instId"]: row for row in get(venues, "/api/v5/public/instruments?instType=SWAP")["data"]}
         assert (rows[SWAP]["ctVal"], rows[SWAP]["ctValCcy"], rows[SWAP]["ctType"]) == ("0.01", "BTC", "linear")
         assert (rows["BTC-USD-SWAP"]["ctVal"], rows["BTC-USD-SWAP"]["ctType"]) == ("100", "inverse")
