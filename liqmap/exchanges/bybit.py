@@ -130,18 +130,6 @@ def unused_row(name: str) -> Ignored:
     return Ignored(refused_bybit_name(name) or "unknown instrument", name)
 
 
-def _trade(row: TradeRow, receive_ns: int, contracts: Contracts, index: int) -> Fact:
-    contract = contracts[row.s]
-    if contract is None:
-        return unused_row(row.s)
-    if row.BT:
-        return Ignored("block trade", row.s)
-    try:
-        return trade(contract, receive_ns, row.T, row.p, row.v, _TAKER[row.S], MISSING)
-    except Malformed as fault:
-        raise fault.within(f"data.{index}.v") from None
-
-
 def _liquidation(row: LiquidationRow, receive_ns: int, contracts: Contracts, index: int) -> Fact:
     contract = contracts[row.s]
     if contract is None:
@@ -198,10 +186,19 @@ class BybitSession:
         return handle(self, frame, receive_ns)
 
     def _trades(self, frame: Frame[tuple[TradeRow, ...]], receive_ns: int) -> Sequence[Fact]:
-        rows, contracts = frame.data, self._contracts
-        if len(rows) == 1:
-            return (_trade(rows[0], receive_ns, contracts, 0),)
-        facts = [_trade(row, receive_ns, contracts, index) for index, row in enumerate(rows)]
+        contracts = self._contracts
+        facts: list[Fact] = []
+        for row in frame.data:
+            contract = contracts[row.s]
+            if contract is None:
+                facts.append(unused_row(row.s))
+            elif row.BT:
+                facts.append(Ignored("block trade", row.s))
+            else:
+                try:
+                    facts.append(trade(contract, receive_ns, row.T, row.p, row.v, _TAKER[row.S], MISSING))
+                except Malformed as fault:
+                    raise fault.within(f"data.{len(facts)}.v") from None
         return facts or (Ignored("no rows"),)
 
     def _liquidations(self, frame: Frame[tuple[LiquidationRow, ...]], receive_ns: int) -> Sequence[Fact]:
@@ -232,21 +229,21 @@ class BybitSession:
 def merged(known: Known, ticker: Ticker, contract: Instrument, venue_ms: int, receive_ns: int) -> list[Fact]:
     """Take the ticker into what is known, and tell what it said; what it left out is unchanged and not told again."""
     facts: list[Fact] = []
-    index, mark = said_price(ticker.indexPrice), said_price(ticker.markPrice)
-    if not isnan(index):
-        known.index = index
-    if not isnan(mark):
-        facts.append(mark_price(contract, receive_ns, venue_ms, mark, known.index))
-    one_sided = _one_sided(ticker)
-    if not isnan(one_sided):
-        facts.append(open_interest(contract, receive_ns, venue_ms, one_sided * contract.contract_base))
-    rate, next_ms = said(ticker.fundingRate), said_ms(ticker.nextFundingTime)
-    if next_ms != MISSING:
-        known.next_ms = next_ms
-    if not isnan(rate):
-        known.rate = rate
-    if not isnan(known.rate) and not (isnan(rate) and next_ms == MISSING):
-        facts.append(funding(contract, receive_ns, venue_ms, known.rate, known.next_ms))
+    if ticker.indexPrice is not None:
+        index = said_price(ticker.indexPrice)
+        known.index = known.index if isnan(index) else index
+    if isinstance(ticker.markPrice, float):
+        facts.append(mark_price(contract, receive_ns, venue_ms, ticker.markPrice, known.index))
+    if ticker.openInterest is not None or ticker.singleOpenInterest is not None:
+        one_sided = _one_sided(ticker)
+        if not isnan(one_sided):
+            facts.append(open_interest(contract, receive_ns, venue_ms, one_sided * contract.contract_base))
+    if ticker.fundingRate is not None or ticker.nextFundingTime is not None:
+        rate, next_ms = said(ticker.fundingRate), said_ms(ticker.nextFundingTime)
+        known.rate = known.rate if isnan(rate) else rate
+        known.next_ms = known.next_ms if next_ms == MISSING else next_ms
+        if not isnan(known.rate) and not (isnan(rate) and next_ms == MISSING):
+            facts.append(funding(contract, receive_ns, venue_ms, known.rate, known.next_ms))
     return facts
 
 

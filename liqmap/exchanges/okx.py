@@ -219,7 +219,17 @@ class OkxSession:
         return handle(self, frame, receive_ns)
 
     def _trades(self, frame: Frame[TradeRow], receive_ns: int) -> Sequence[Fact]:
-        facts = [_trade(row, receive_ns, self._contracts, index) for index, row in enumerate(frame.data)]
+        contracts = self._contracts
+        facts: list[Fact] = []
+        for row in frame.data:
+            contract = contracts[row.instId]
+            if contract is None:
+                facts.append(unused_row(row.instId))
+                continue
+            try:
+                facts.append(trade(contract, receive_ns, row.ts, row.px, row.sz, _TAKER[row.side], row.tradeId))
+            except Malformed as fault:
+                raise fault.within(f"data.{len(facts)}.sz") from None
         return facts or (Ignored("no rows"),)
 
     def _liquidations(self, frame: Frame[LiquidationRow], receive_ns: int) -> Sequence[Fact]:
@@ -244,16 +254,6 @@ class OkxSession:
         if frame.action not in ("snapshot", "update"):
             raise Malformed(f"neither snapshot nor update: {frame.action[:40]!r}", "action")
         return books(frame.data, frame.arg.instId, frame.action == "snapshot", self._contracts)
-
-
-def _trade(row: TradeRow, receive_ns: int, contracts: Contracts, index: int) -> Fact:
-    contract = contracts[row.instId]
-    if contract is None:
-        return unused_row(row.instId)
-    try:
-        return trade(contract, receive_ns, row.ts, row.px, row.sz, _TAKER[row.side], row.tradeId)
-    except Malformed as fault:
-        raise fault.within(f"data.{index}.sz") from None
 
 
 def liquidations(rows: Sequence[LiquidationRow], receive_ns: int, contracts: Contracts) -> list[Fact]:
