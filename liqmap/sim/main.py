@@ -1,12 +1,14 @@
 """The process that plays the venues: `python -m liqmap.sim --effective PATH --fds BINANCE,BYBIT,OKX [--capture FILE]`.
 
 The descriptors are listening sockets that were inherited. Without `--fds` (by hand) the process listens on the
-loopback addresses that the configuration names as the venues' REST hosts.
+loopback addresses that the configuration names as the venues' REST hosts. `--truth DIRECTORY` keeps what only a
+simulation knows: every `--truth-every-s` seconds a table of all true positions of each symbol.
 """
 
 import argparse
 import asyncio
 import contextlib
+import itertools
 import logging
 import socket
 import time
@@ -21,6 +23,7 @@ from liqmap.domain.enums import Venue
 from liqmap.logs import fields
 from liqmap.sim.market import SimulatedMarket
 from liqmap.sim.pump import wall_ms
+from liqmap.sim.truth import write_truth
 from liqmap.sim.venues import VENUES, CaptureVenues, MarketVenues
 from liqmap.sim.worlds import open_market
 from liqmap.store.capture import CaptureUnreadable
@@ -36,14 +39,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--effective", required=True, type=Path, help="the validated configuration of this run")
     parser.add_argument("--fds", type=_descriptors, help="three listening sockets: Binance, Bybit, OKX")
     parser.add_argument("--capture", type=Path, help="raw frames to play instead of a simulated market")
+    parser.add_argument("--truth", type=Path, metavar="DIRECTORY", help="where tables of the true positions go")
+    parser.add_argument("--truth-every-s", type=_seconds, default=900.0, metavar="SECONDS", help="default: 900")
     given = parser.parse_args(arguments)
+    if given.capture and given.truth:
+        parser.error("--truth belongs to a simulated market: nobody knows the true positions behind a capture")
     with open_child("sim", given.effective) as child, contextlib.ExitStack() as open_sockets:
         listening = {
             venue: open_sockets.enter_context(listener)
             for venue, listener in zip(VENUES, _sockets(given.fds, child.config), strict=True)
         }
-        venues = _captured(child, given.capture) if given.capture else _simulated(child)
-        asyncio.run(_serve(child, venues, listening))
+        if given.capture:
+            asyncio.run(_serve(child, _captured(child, given.capture), listening))
+        else:
+            markets = _markets(child)
+            venues = MarketVenues(
+                child.config, list(markets.values()), seed=child.config.sim.seed, speed=child.mode.speed
+            )
+            truth = TruthTables(markets, given.truth, given.truth_every_s) if given.truth else None
+            asyncio.run(_serve(child, venues, listening, truth))
     return 0
 
 
@@ -70,9 +84,9 @@ def _captured(child: Child, path: Path) -> CaptureVenues:
     return venues
 
 
-def _simulated(child: Child) -> MarketVenues:
+def _markets(child: Child) -> dict[str, SimulatedMarket]:
     config = child.config
-    markets: list[SimulatedMarket] = []
+    markets: dict[str, SimulatedMarket] = {}
     start_ms = wall_ms()
     for symbol in config.symbols:
         child.beat()
@@ -80,16 +94,46 @@ def _simulated(child: Child) -> MarketVenues:
             log.warning("no market is simulated for this symbol: sim.symbols has none", extra=fields(symbol=symbol))
             continue
         begun_s = time.monotonic()
-        markets.append(open_market(config.sim, symbol, start_ms))
+        markets[symbol] = open_market(config.sim, symbol, start_ms)
         log.info("market open", extra=fields(symbol=symbol, took_s=round(time.monotonic() - begun_s, 2)))
     if not markets:
         raise ConfigError("none of the symbols stands in sim.symbols, so there is no market to simulate")
-    return MarketVenues(config, markets, seed=config.sim.seed, speed=child.mode.speed)
+    return markets
 
 
-async def _serve(child: Child, venues: MarketVenues | CaptureVenues, listening: Mapping[Venue, socket.socket]) -> None:
+class TruthTables:
+    """Writes the true positions of one symbol after the other, each every `every_s` seconds and into its own file."""
+
+    def __init__(self, markets: Mapping[str, SimulatedMarket], directory: Path, every_s: float) -> None:
+        self._turns = itertools.cycle(markets.items())
+        self._directory = directory
+        self._every_s = every_s / len(markets)
+        self._due_s = time.monotonic()
+        self.failures = 0
+
+    def write_when_due(self) -> None:
+        """At most one table; a failed write is logged, counted, and tried again at the symbol's next turn."""
+        if time.monotonic() < self._due_s:
+            return
+        self._due_s += self._every_s
+        symbol, market = next(self._turns)
+        path = self._directory / f"truth_{symbol}_{market.now_ms}.csv.gz"
+        try:
+            self._directory.mkdir(parents=True, exist_ok=True)
+            write_truth(market, market.now_ms, path)
+        except OSError:
+            self.failures += 1
+            log.exception("the true positions could not be written", extra=fields(file=path))
+
+
+async def _serve(
+    child: Child,
+    venues: MarketVenues | CaptureVenues,
+    listening: Mapping[Venue, socket.socket],
+    truth: TruthTables | None = None,
+) -> None:
     stopped = asyncio.Event()
-    beating = asyncio.create_task(_beat(child, venues, stopped))
+    beating = asyncio.create_task(_beat(child, venues, truth, stopped))
     try:
         await venues.serve(listening, stopped)
     finally:
@@ -97,18 +141,29 @@ async def _serve(child: Child, venues: MarketVenues | CaptureVenues, listening: 
         await beating
 
 
-async def _beat(child: Child, venues: MarketVenues | CaptureVenues, stopped: asyncio.Event) -> None:
+async def _beat(
+    child: Child, venues: MarketVenues | CaptureVenues, truth: TruthTables | None, stopped: asyncio.Event
+) -> None:
     while not stopped.is_set():
+        if truth is not None:
+            truth.write_when_due()
         child.beat(
             ready=True,
             engine_ns=child.clock.now_ns(),
-            errors=venues.losses,
+            errors=venues.losses + (truth.failures if truth is not None else 0),
             work=sum(server.messages for server in venues.servers.values()),
         )
         if child.should_stop():
             stopped.set()
         with contextlib.suppress(asyncio.TimeoutError):
             await asyncio.wait_for(stopped.wait(), BEAT_S)
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not seconds > 0:
+        raise argparse.ArgumentTypeError("must be greater than 0")
+    return seconds
 
 
 def _descriptors(text: str) -> tuple[int, ...]:

@@ -1,5 +1,7 @@
 """`python -m liqmap.sim` as the supervisor starts it: inherited sockets, a heartbeat, an orderly end."""
 
+import csv
+import gzip
 import os
 import secrets
 import signal
@@ -24,6 +26,7 @@ from liqmap.shm.status import create_status, read_heartbeats
 from tests.sim.venue_client import client
 
 DEADLINE_S = 60.0
+SIDES = ("long", "short")
 _NEVER = threading.Event()
 SMALL = {"preset": "demo", "symbols": {"BTC": {"positions": 400}}}
 
@@ -49,7 +52,7 @@ class Process:
 
 
 @contextmanager
-def sim_process(tmp_path: Path, mode: RunMode, *arguments: str) -> Iterator[Process]:
+def sim_process(tmp_path: Path, mode: RunMode, *arguments: str, inherit: bool = True) -> Iterator[Process]:
     """Start it on three free ports; it is gone at the end, however the test went."""
     instance = f"t{os.getpid()}{secrets.token_hex(3)}"
     table = {"daemon": {"instance": instance, "var_dir": str(tmp_path)}, "symbols": {"BTC": {}}, "sim": SMALL}
@@ -63,7 +66,7 @@ def sim_process(tmp_path: Path, mode: RunMode, *arguments: str) -> Iterator[Proc
         sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(3)]
         descriptors = [listening.fileno() for listening in sockets]
         command = [sys.executable, "-m", "liqmap.sim", "--effective", str(effective)]
-        command += ["--fds", ",".join(map(str, descriptors)), *arguments]
+        command += [*(("--fds", ",".join(map(str, descriptors))) if inherit else ()), *arguments]
         child = subprocess.Popen(command, pass_fds=descriptors, stderr=subprocess.DEVNULL)
         try:
             ports = [listening.getsockname()[1] for listening in sockets]
@@ -92,3 +95,21 @@ def test_a_file_that_is_no_capture_is_a_configuration_fault(tmp_path: Path, cont
     with sim_process(tmp_path, RunMode(source=int(Source.REPLAY)), "--capture", str(capture)) as sim:
         assert sim.child.wait(timeout=DEADLINE_S) == configuration.EXIT_CONFIG
         assert str(capture) in sim.log.read_text()
+
+
+def test_true_positions_are_written_where_and_as_often_as_asked(tmp_path: Path) -> None:
+    directory = tmp_path / "truth"
+    arguments = ("--truth", str(directory), "--truth-every-s", "0.2")
+    with sim_process(tmp_path, RunMode(source=int(Source.SIMULATED)), *arguments) as sim:
+        sim.wait(lambda: directory.exists() and len(list(directory.glob("truth_BTC_*.csv.gz"))) >= 2, "two tables")
+        first = min(directory.glob("truth_BTC_*.csv.gz"))
+        with gzip.open(first, "rt") as table:
+            rows = list(csv.DictReader(table))
+        base = {side: sum(float(row["qty_base"]) for row in rows if row["position_side"] == side) for side in SIDES}
+        assert base["long"] == pytest.approx(base["short"]) != 0
+
+
+def test_by_hand_it_listens_only_on_loopback_addresses_of_the_configuration(tmp_path: Path) -> None:
+    with sim_process(tmp_path, RunMode(source=int(Source.SIMULATED)), inherit=False) as sim:
+        assert sim.child.wait(timeout=DEADLINE_S) == configuration.EXIT_CONFIG
+        assert "venues.binance.rest = 'https://fapi.binance.com'" in sim.log.read_text()
