@@ -84,8 +84,9 @@ def concern(post: Post, config: Config) -> Mapping[str, Any]:
     tables = {name: table for name, table in dump(config).items() if name not in _NO_CONCERN[post.phase]}
     if post.phase is Phase.API:
         tables["api"] = {**tables["api"], "bind": None}  # the descriptor stands in the launch
-    if post.phase is Phase.SIM:  # plays every configured symbol, enabled or not
-        tables["symbols"] = {name: {**table, "enabled": None} for name, table in tables["symbols"].items()}
+    if post.phase is Phase.SIM:  # plays every configured symbol, enabled or not, and knows nothing of models
+        symbols = tables["symbols"].items()
+        tables["symbols"] = {name: (table["instruments"], table["step"]) for name, table in symbols}
     if post.symbol is not None:
         symbol = config.symbols.get(post.symbol)
         tables["symbols"] = None if symbol is None else msgspec.to_builtins(symbol)
