@@ -6,13 +6,14 @@ Exit codes: 0 done, 1 refused (the reason is printed), 2 usage, 3 no daemon.
 import argparse
 import json
 import sys
+import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from liqmap import __version__
-from liqmap.config import EXIT_CONFIG, ConfigError, default_file, load, paths
-from liqmap.supervisor.children import PACKAGE_ROOT
+from liqmap.config import EXIT_CONFIG, Config, ConfigError, load, parse, paths
+from liqmap.config.home import base_dir, configuration_file
 from liqmap.supervisor.control import ControlClient
 
 EXIT_REFUSED = 1
@@ -104,10 +105,8 @@ def _connect(flags: argparse.Namespace) -> ControlClient:
 
 
 def _sockets(flags: argparse.Namespace) -> list[Path]:
-    base_dir = PACKAGE_ROOT if (PACKAGE_ROOT / "etc" / "liqmap.toml").is_file() else Path.cwd()
-    file: Path = flags.config or default_file(base_dir)
-    config = load(file)
-    where = paths(config, str(base_dir))
+    config = _readable(flags.config or configuration_file())
+    where = paths(config, str(base_dir()))
     if flags.instance:
         return [where.run_dir.parent / flags.instance / where.control_socket.name]
     if flags.config and config.daemon.instance != "main":
@@ -116,6 +115,19 @@ def _sockets(flags: argparse.Namespace) -> list[Path]:
             path for path in _all(where.run_dir.parent) if path.parent.name in (own, f"{own}-demo", f"{own}-replay")
         ]
     return _all(where.run_dir.parent)
+
+
+def _readable(file: Path) -> Config:
+    """What the file says of the daemon itself: a fault anywhere else in it must not keep an operator from the daemon.
+    Raises ConfigError when even that cannot be read."""
+    try:
+        return load(file)
+    except ConfigError:
+        try:
+            daemon = tomllib.loads(file.read_text("utf-8")).get("daemon", {})
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"{file}: {error}; --socket names the daemon without it") from error
+        return parse({"daemon": daemon}, str(file))
 
 
 def _all(run_dirs: Path) -> list[Path]:

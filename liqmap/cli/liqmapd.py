@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from liqmap import __version__
-from liqmap.config import EXIT_CONFIG, EXIT_TRY_AGAIN, ConfigError, default_file, dump
-from liqmap.supervisor.children import PACKAGE_ROOT
+from liqmap.config import EXIT_CONFIG, EXIT_TRY_AGAIN, ConfigError, dump
+from liqmap.config.home import base_dir, configuration_file
 from liqmap.supervisor.modes import Flags, Run, run_of
 from liqmap.supervisor.preflight import faults, summary
 from liqmap.supervisor.start import StartFailed, serve
@@ -28,11 +28,10 @@ exit codes: 0 asked to stop, 70 bug, 75 try again, 78 configuration"""
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the daemon; the exit code."""
     flags = _parser().parse_args(arguments)
-    base_dir = PACKAGE_ROOT if (PACKAGE_ROOT / "etc" / "liqmap.toml").is_file() else Path.cwd()
-    file = (flags.config or default_file(base_dir)).absolute()
+    file = (flags.config or configuration_file()).absolute()
     chosen = Flags(flags.bind, flags.demo, flags.replay, flags.speed, flags.from_time, flags.to_time, flags.symbol)
     try:
-        run = run_of(file, base_dir, chosen)
+        run = run_of(file, base_dir(), chosen)
         if flags.check:
             return _check(run)
         serve(run, _terminal())

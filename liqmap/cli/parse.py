@@ -22,7 +22,8 @@ from typing import Final
 import orjson
 
 from liqmap.cli.frame_answers import answers
-from liqmap.config import EXIT_CONFIG, Config, ConfigError, default_file, load
+from liqmap.config import EXIT_CONFIG, Config, ConfigError, load
+from liqmap.config.home import configuration_file
 from liqmap.config.shipped import ShippedFileMissing
 from liqmap.domain.enums import Venue
 from liqmap.exchanges.adapter import Adapter, Listing, Malformed
@@ -58,7 +59,7 @@ def _symbols(config: Config, venue: Venue) -> dict[str, str]:
 def _config(path: str | None) -> Config:
     if path is not None:
         return load(Path(path))
-    found = default_file(Path(__file__).resolve().parents[2])
+    found = configuration_file()
     return load(found) if found.exists() or "LIQMAP_CONFIG" in os.environ else Config()
 
 

@@ -5,7 +5,7 @@ run, from the supervisor to its children. A fault raises ConfigError, whose text
 value and what is allowed; the commands turn it into one line and exit code 78.
 """
 
-from liqmap.config.reading import ConfigError, default_file, dump, load, parse, with_bind
+from liqmap.config.reading import ConfigError, dump, load, parse, with_bind
 from liqmap.config.records import (
     ApiConfig,
     BinanceConfig,
@@ -46,7 +46,6 @@ __all__ = [
     "SymbolConfig",
     "VenueConfig",
     "VenuesConfig",
-    "default_file",
     "dump",
     "load",
     "load_effective",

@@ -1,7 +1,6 @@
 """From a TOML file to a validated Config, or to one sentence that says what is wrong and what is allowed."""
 
 import math
-import os
 import re
 import tomllib
 from collections.abc import Iterator
@@ -65,11 +64,6 @@ def dump(config: Config) -> dict[str, Any]:
     """The configuration as plain tables, every default written out (what `--check` prints)."""
     tables: dict[str, Any] = msgspec.to_builtins(config)
     return tables
-
-
-def default_file(base_dir: Path) -> Path:
-    """The configuration file when no flag names one: LIQMAP_CONFIG, else etc/liqmap.toml."""
-    return Path(os.environ.get("LIQMAP_CONFIG") or base_dir / "etc" / "liqmap.toml")
 
 
 def _convert(raw: object, record: type[T], name: str, prefix: str) -> T:

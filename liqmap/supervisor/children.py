@@ -18,12 +18,10 @@ from typing import Final
 import psutil
 
 from liqmap.child import SUPERVISOR_PID
+from liqmap.config.home import PACKAGE_ROOT
 from liqmap.logs import fields
 
 log = logging.getLogger(__name__)
-
-PACKAGE_ROOT: Final = Path(__file__).resolve().parents[2]
-"""The directory that holds the package `liqmap`: children import the same code as the supervisor."""
 
 _ONE_THREAD: Final = {
     "OMP_NUM_THREADS": "1",
@@ -204,6 +202,7 @@ def _environment() -> dict[str, str]:
 
 
 def _python_path() -> str:
+    """Children import the same code as the supervisor."""
     inherited = os.environ.get("PYTHONPATH", "").split(os.pathsep)
     rest = [part for part in inherited if part and Path(part).resolve() != PACKAGE_ROOT]
     return os.pathsep.join([str(PACKAGE_ROOT), *rest])

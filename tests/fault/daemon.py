@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from liqmap.supervisor.control import ControlClient
+
 CHECKOUT = Path(__file__).parents[2]
 LIQMAPD = CHECKOUT / "bin" / "liqmapd"
 LIQMAPCTL = CHECKOUT / "bin" / "liqmapctl"
@@ -132,9 +134,17 @@ class Daemon:
         return done.returncode, json.loads(done.stdout) if done.stdout else {"error": done.stderr.decode()}
 
     def status(self) -> dict[str, Any]:
-        """The answer to `liqmapctl status`; empty while nobody answers."""
-        code, answer = self.ctl("status")
-        return answer if code == 0 else {}
+        """What `liqmapctl status` is answered; empty while nobody answers."""
+        try:
+            client = ControlClient(self.directory / "var" / "run" / self.instance / "control.sock", PATIENCE_S)
+        except OSError:
+            return {}
+        try:
+            return client.ask({"do": "status"})
+        except OSError:
+            return {}
+        finally:
+            client.close()
 
     def child(self, name: str) -> dict[str, Any]:
         """One row of the status table; empty when there is none."""
