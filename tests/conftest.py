@@ -7,6 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("liqmap", deadline=None, print_blob=True)  # no test is timed: the machines are shared
+settings.load_profile("liqmap")
 
 _outcomes: dict[str, dict[str, set[str]]] = {}
 _ids: dict[str, list[str]] = {}
