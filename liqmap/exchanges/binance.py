@@ -156,6 +156,7 @@ _UNUSED_EVENTS: Final = frozenset(
 
 
 def unused_row(name: str, st: int) -> tuple[Fact, ...]:
+    """Why a row of that contract says nothing to us."""
     why = refused_binance_name(name) or "unknown instrument" if st == USD_M else "COIN-M row"
     return (Ignored(why, name),)
 

@@ -127,6 +127,7 @@ class Known:
 
 
 def unused_row(name: str) -> Ignored:
+    """Why a row of that contract says nothing to us."""
     return Ignored(refused_bybit_name(name) or "unknown instrument", name)
 
 

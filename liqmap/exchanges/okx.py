@@ -163,6 +163,7 @@ class Frame(Struct, Generic[Row], gc=False):
 
 
 def unused_row(name: str) -> Ignored:
+    """Why a row of that contract says nothing to us."""
     return Ignored(refused_okx_name(name) or "unknown instrument", name)
 
 
@@ -281,6 +282,7 @@ def _liquidation(name: str, row: LiquidationDetail, receive_ns: int, contracts: 
 def marks(
     rows: Sequence[MarkRow], receive_ns: int, contracts: Contracts, index_prices: Mapping[str, float]
 ) -> list[Fact]:
+    """Mark prices, with the index price where its channel told one."""
     facts: list[Fact] = []
     for row in rows:
         contract = contracts[row.instId]
@@ -311,6 +313,7 @@ def interests(rows: Sequence[InterestRow], receive_ns: int, contracts: Contracts
 
 
 def fundings(rows: Sequence[FundingRow], receive_ns: int, contracts: Contracts) -> list[Fact]:
+    """Rates of the coming settlement."""
     facts: list[Fact] = []
     for row in rows:
         contract, rate = contracts[row.instId], said(row.fundingRate)
@@ -324,6 +327,7 @@ def fundings(rows: Sequence[FundingRow], receive_ns: int, contracts: Contracts) 
 
 
 def books(rows: Sequence[BookRow], name: str, snapshot: bool, contracts: Contracts) -> Sequence[Fact]:
+    """Books of one contract, sizes in base coin."""
     contract = contracts[name]
     if contract is None:
         return (unused_row(name),)

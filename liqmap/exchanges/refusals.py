@@ -4,7 +4,7 @@ JSON is decoded only when the Content-Type says JSON: what a firewall in front o
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
 from typing import Any, Final
 
@@ -77,9 +77,6 @@ def okx_refusal(status: int, content_type: str, headers: Mapping[str, str], body
     if 200 <= status < 300 and code in (None, 0):
         return None
     return _classify(status, code, message, headers, body, _OKX_CODES)
-
-
-Classifier = Callable[[int, str, Mapping[str, str], bytes], Refusal | None]
 
 
 def _classify(
