@@ -181,8 +181,6 @@ class RingReader:
         Empty when there are none, or when the writer overran every attempt (then `lost` has risen). The cursor stays
         until `commit`; a second take without it returns the same events again.
         """
-        if self._retry_count is not None:  # the batch a predecessor died in, cut where it was cut
-            limit = min(limit, self._retry_count)
         data: bytes | None = None
         for attempt in range(SKIP_SHARE):
             data = self._copy_valid(limit, skip=attempt * self.capacity // SKIP_SHARE)
@@ -214,6 +212,8 @@ class RingReader:
         oldest = min(words[_WRITING] - self.capacity + skip, written)
         if cursor < oldest:
             cursor = self._lose(oldest - cursor)
+        if self._retry_count is not None:  # the batch a predecessor died in is cut where it was cut
+            limit = min(limit, self._retry_count)
         count = min(written - cursor, limit)
         if count <= 0:
             return b""

@@ -88,7 +88,7 @@ def untorn(effort: float) -> Iterator[Row]:
         with actor("write_board", segment.name, BOARD_BYTES) as writer:
             writer.line()
             reads = int(READS * effort)
-            with actor("read_board", segment.name, BOARD_BYTES, reads) as reader:
+            with actor("read_board", segment.name, BOARD_BYTES, reads, 0) as reader:
                 result = reader.result()
         published = BoardReader.open(segment.name, dtype).sequence_hint()
     today = f"{result['torn']} of {result['reads']:.0e}, {result['fresh']:.1e} different, {published:.1e} published"

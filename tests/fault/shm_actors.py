@@ -25,6 +25,7 @@ from liqmap.shm.plan import create_all, segments_of
 from liqmap.shm.ring import RingReader, RingWriter
 from liqmap.shm.rows import RowsReader, RowsWriter
 from liqmap.shm.segment import Segment, segments_in
+from liqmap.shm.status import Heartbeat
 
 FIRST_SEQUENCE = (7 << 40) + 1
 ROW = np.dtype([("number", "<u8"), ("cells", "<u8", (63,))])
@@ -65,19 +66,19 @@ def publish_next(writer: BoardWriter) -> None:
     writer.publish(lambda slot: in_portions(slot["cells"], number))
 
 
-def read_board(name: str, size: int, reads: int) -> None:
-    """Read that often; count torn payloads, backward steps and retries."""
+def read_board(name: str, size: int, reads: int, different: int) -> None:
+    """Read that often, and until that many different payloads were seen; count torn ones, backward steps, retries."""
     reader = BoardReader.open(name, payload(size))
-    torn = backward = fresh = newest = 0
-    for _ in range(reads):
-        frame = reader.read()
-        data = frame.tobytes()
+    done = torn = backward = fresh = newest = 0
+    while done < reads or fresh < different:
+        done += 1
+        data = reader.read().tobytes()
         torn += data[8:] != data[:-8]
         number = int.from_bytes(data[:8], "little")
         backward += number < newest
         fresh += number > newest
         newest = number
-    say(reads=reads, torn=torn, backward=backward, fresh=fresh, retries=reader.retries)
+    say(reads=done, torn=torn, backward=backward, fresh=fresh, retries=reader.retries)
 
 
 def read_board_until(name: str, size: int, last: int) -> None:
@@ -279,6 +280,19 @@ def read_rows(name: str, windows: int, count: int) -> None:
     say(windows=windows, rows=rows, torn=torn, cut=cut)
 
 
+SCALARS = (0x0102030405060708, 0x7A7B7C7D7E7F7071)
+"""Two numbers without a byte in common: a store that is not whole shows as a third."""
+
+
+def beat(instance: str, name: str) -> None:
+    """Beat flat out, for ever, with one of two numbers."""
+    heartbeat = Heartbeat.open(instance, name)
+    ready()
+    while True:
+        for number in SCALARS:
+            heartbeat.beat(ready=True, engine_ns=number, sequence=number, lag_events=number, errors=number, work=number)
+
+
 def kill_rows_writers(name: str, seed: int, kills: int) -> None:
     """Writers of rows killed at random moments, while this very process reads after each death."""
     segment = Segment.open_writer(name)
@@ -366,6 +380,7 @@ ACTS: dict[str, Callable[..., None]] = {
         write_rows,
         read_rows,
         kill_rows_writers,
+        beat,
         own,
         attach,
         fill_up,

@@ -1,6 +1,7 @@
 """Which segments a configuration needs, and that owning them is all or nothing."""
 
 import contextlib
+import errno
 import os
 import secrets
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from liqmap.config import Config, parse
 from liqmap.domain.event import Event, events_array
 from liqmap.shm.board import BoardReader, BoardWriter
-from liqmap.shm.faults import SegmentHeld, SegmentMissing, SegmentRetired
+from liqmap.shm.faults import SegmentHeld, SegmentMissing, SegmentRetired, SharedMemoryFull
 from liqmap.shm.layout import FEEDS
 from liqmap.shm.plan import Role, create_all, retire_all, segments_of, symbol_segments, total_bytes
 from liqmap.shm.ring import RingReader, RingWriter
@@ -121,3 +122,37 @@ def test_a_second_daemon_of_the_same_instance_is_refused_and_harms_nothing(confi
         assert left_of(config) == sorted(plan.name for plan in segments_of(config))
     finally:
         holding.retire_all()
+
+
+@pytest.mark.parametrize("room_for", range(12))
+def test_when_memory_ends_in_the_middle_what_was_made_is_taken_back(
+    config: Config, monkeypatch: pytest.MonkeyPatch, room_for: int
+) -> None:
+    backed = 0
+
+    def fallocate(fd: int, offset: int, size: int) -> None:
+        nonlocal backed
+        if backed == room_for:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        backed += 1
+
+    monkeypatch.setattr(os, "posix_fallocate", fallocate)
+    with pytest.raises(SharedMemoryFull, match="/dev/shm is full"):
+        create_all(config)
+    assert left_of(config) == []
+
+
+def test_without_room_nothing_is_touched(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    needed = total_bytes(segments_of(config))
+    monkeypatch.setattr("liqmap.shm.plan.free_bytes", lambda: needed - 1)
+    monkeypatch.setattr(os, "posix_fallocate", lambda *_: pytest.fail("it began to make segments"))
+    with pytest.raises(SharedMemoryFull) as caught:
+        create_all(config)
+    assert (caught.value.needed_bytes, caught.value.free_bytes) == (needed, needed - 1)
+    assert f"needs {needed} bytes" in str(caught.value)
+
+
+def test_what_can_be_adopted_needs_no_new_room(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    create_all(config).close()
+    monkeypatch.setattr("liqmap.shm.plan.free_bytes", lambda: 0)
+    create_all(config).retire_all()

@@ -214,6 +214,15 @@ def test_a_deadly_batch_that_was_overrun_meanwhile_is_forgotten(segment: Segment
     assert successor.lost == 9
 
 
+def test_a_batch_to_be_tried_again_that_is_overrun_first_no_longer_cuts_the_next_one(segment: Segment) -> None:
+    writer = RingWriter(segment)
+    writer.write(numbered(0, 9))
+    RingReader(segment).take(3)
+    successor = RingReader(segment)
+    writer.write(numbered(9, CAPACITY))
+    assert numbers_of(successor.take(100)) == list(range(9, 9 + CAPACITY))
+
+
 class Killed(BaseException):
     """The process died here."""
 
