@@ -1,13 +1,21 @@
 """The way of events into the rings: one lane per symbol, numbered, packed, written once per batch."""
 
+import struct
 from dataclasses import dataclass, field
+from functools import lru_cache
+from itertools import chain
 from typing import Final, Protocol
 
+import numpy as np
+
 from liqmap.domain.enums import Kind
-from liqmap.domain.event import Event
+from liqmap.domain.event import EVENT_BYTES, EVENT_DTYPE, Event
 
 _FLUSH_EVENTS: Final = 2048
 """A batch is at most this long, so that a worker can begin while a storm is still being read."""
+
+
+_PACKED_TOGETHER: Final = 64
 
 
 class RingSink(Protocol):
@@ -24,12 +32,11 @@ class Lane:
     symbol: str
     sink: RingSink
     next_sequence: int
-    batch: list[bytes] = field(default_factory=list)
+    batch: list[Event] = field(default_factory=list)
 
     def add(self, event: Event) -> None:
-        """Number it and keep it for the next write."""
-        self.batch.append(event.packed(self.next_sequence))
-        self.next_sequence += 1
+        """Keep it for the next write."""
+        self.batch.append(event)
         if len(self.batch) >= _FLUSH_EVENTS:
             self.flush()
 
@@ -38,7 +45,22 @@ class Lane:
         self.add(Event(receive_ns, kind=Kind.TICK))
 
     def flush(self) -> None:
-        """Write what waits, in one go."""
-        if self.batch:
-            self.sink.write(b"".join(self.batch))
-            self.batch.clear()
+        """Number what waits and write it, in one go."""
+        if not self.batch:
+            return
+        packed = bytearray(len(self.batch) * EVENT_BYTES)
+        for start in range(0, len(self.batch), _PACKED_TOGETHER):
+            part = self.batch[start : start + _PACKED_TOGETHER]
+            _layout(len(part)).pack_into(packed, start * EVENT_BYTES, *chain.from_iterable(part))
+        after = self.next_sequence + len(self.batch)
+        numbers = np.frombuffer(packed, dtype=EVENT_DTYPE)["sequence"]
+        numbers[:] = np.arange(self.next_sequence, after, dtype=np.uint64)
+        self.sink.write(bytes(packed))
+        self.next_sequence = after
+        self.batch.clear()
+
+
+@lru_cache(maxsize=_PACKED_TOGETHER + 1)
+def _layout(count: int) -> struct.Struct:
+    """`count` events without their numbers: one call packs them all, several times faster than one call each."""
+    return struct.Struct("<" + "8xqqdddqBBBBHH" * count)

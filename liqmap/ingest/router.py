@@ -31,7 +31,7 @@ from liqmap.exchanges.adapter import (
     Session,
 )
 from liqmap.ingest.engine_time import EngineTime
-from liqmap.ingest.feeds import Feeds
+from liqmap.ingest.feeds import Feeds, FeedState
 from liqmap.ingest.gaps import Feed
 from liqmap.ingest.handoff import (
     BadFrames,
@@ -87,6 +87,15 @@ class Listener:
     """False: it carries quiet streams only, so anything at all confirms it."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Path:
+    """Where the events of one contract and topic go, and what is counted for them."""
+
+    lane: Lane
+    feed: Feed
+    state: FeedState
+
+
 @dataclass(slots=True)
 class Asker:
     """The router's side of one poll."""
@@ -125,7 +134,7 @@ class Router:
         self.askers: dict[str, Asker] = {}
         self._instruments = InstrumentTable(())
         self._lane_of: dict[int, Lane] = {}
-        self._feed_of: dict[int, Feed] = {}
+        self._paths: dict[int, _Path] = {}
         self._series: dict[int, str] = {}
         self._replays = Replays()
         self.sides = SideAlarm()
@@ -146,7 +155,7 @@ class Router:
         self._lane_of = {
             instrument.number: lanes[instrument.symbol] for instrument in instruments if instrument.symbol in lanes
         }
-        self._feed_of.clear()
+        self._paths.clear()
         for listener in self.listeners.values():
             for session in listener.sessions.values():
                 session.use(instruments)
@@ -296,6 +305,7 @@ class Router:
         self.frames += len(message.messages)
         parse = session.parse
         data = not listener.probed
+        newest: Event | None = None
         for raw in message.messages:
             try:
                 facts = parse(raw, now_ns)
@@ -305,9 +315,12 @@ class Router:
             for fact in facts:
                 if type(fact) is Event:
                     self._event(fact, message.source, listener, message.connection)
-                    data = True
+                    newest = fact
                 else:
                     data |= self._no_event(fact, message, listener)
+        if newest is not None:
+            data = True
+            self._note_lag(listener.venue, newest)
         if data:
             self._delivers(message, listener, now_ns)
 
@@ -350,8 +363,8 @@ class Router:
     # Events -------------------------------------------------------------------------------------------------------
 
     def _event(self, event: Event, source: str, listener: Listener | None, connection: int) -> None:
-        lane = self._lane_of.get(event.instrument)
-        if lane is None:
+        path = self._paths.get(event.instrument << 16 | event.topic) or self._path_of(event, source)
+        if path is None:
             return
         kind = event.kind
         if kind == Kind.OPEN_INTEREST and not self._owns_series(event, source):
@@ -361,16 +374,25 @@ class Router:
         if kind in _WATCHED:
             if kind == Kind.LIQUIDATION and not self._replays.is_news(event):
                 return
-            self.sides.note(lane.symbol, event)
-        key = event.instrument << 16 | event.topic
-        feed = self._feed_of.get(key)
-        if feed is None:
-            feed = self._feed_of[key] = Feed(Venue(event.venue), Topic(event.topic), lane.symbol)
-        self.feeds.note(feed, source, self.time.now_ns)
-        if kind in _LAG_KINDS and event.venue_ms != MISSING:
-            self._note_lag(feed.venue, event)
-        lane.add(event)
+            self.sides.note(path.lane.symbol, event)
+        state = path.state
+        if state.missing or state.heard_ns >= 0:
+            self.feeds.note(path.feed, source, self.time.now_ns)
+        else:  # what `note` does, for the many facts of a feed in good health
+            state.events += 1
+            state.last_event_ns = self.time.now_ns
+        path.lane.add(event)
         self.events += 1
+
+    def _path_of(self, event: Event, source: str) -> _Path | None:
+        """Where events of this contract and topic go; None when no symbol owns the contract."""
+        lane = self._lane_of.get(event.instrument)
+        if lane is None:
+            return None
+        feed = Feed(Venue(event.venue), Topic(event.topic), lane.symbol)
+        path = _Path(lane, feed, self.feeds.state_of(feed, source, self.time.now_ns))
+        self._paths[event.instrument << 16 | event.topic] = path
+        return path
 
     def _owns_series(self, event: Event, source: str) -> bool:
         """Open interest of a contract comes from one source: a second one would be counted twice, so it is refused."""
@@ -392,6 +414,9 @@ class Router:
             del self._series[instrument]
 
     def _note_lag(self, venue: Venue, event: Event) -> None:
+        """How late the newest fact of a read came; a moving mean."""
+        if event.kind not in _LAG_KINDS or event.venue_ms == MISSING:
+            return
         state = self.feeds.venues[venue]
         lag_ms = event.receive_ns / 1e6 - event.venue_ms
         state.lag_ms = lag_ms if math.isnan(state.lag_ms) else state.lag_ms + _LAG_WEIGHT * (lag_ms - state.lag_ms)

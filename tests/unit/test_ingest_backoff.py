@@ -3,7 +3,7 @@
 import random
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from liqmap.exchanges.adapter import Refusal, RefusalKind
@@ -17,6 +17,7 @@ def test_the_ceiling_doubles_up_to_its_limit() -> None:
 
 
 @pytest.mark.finding("M14")
+@settings(deadline=None)
 @given(st.integers(0, 2**32))
 def test_the_whole_range_below_the_ceiling_is_drawn_from(seed: int) -> None:
     backoff = Backoff(1.0, 32.0, random.Random(seed).random)
