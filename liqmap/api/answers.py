@@ -1,19 +1,27 @@
 """From a prepared answer to a response: ETag, 304, age, gzip; and the fields that every data answer has."""
 
 import hashlib
-from collections.abc import Callable, Hashable, Mapping
-from typing import Any, Final
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Final
 
 from flask import Response, request
+from werkzeug.datastructures import Headers
 
 from liqmap import __version__
 from liqmap.api.encode import Prepared, encode
 from liqmap.api.resource import Serving
 from liqmap.client import Freshness, Gap, Newest
 
-Body = Mapping[str, Any]
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
-_ALWAYS: Final = {"Cache-Control": "no-cache", "Vary": "Accept-Encoding", "X-Content-Type-Options": "nosniff"}
+Body = Mapping[str, Any]
+Headings = tuple[tuple[str, str], ...]
+
+_ALWAYS: Final[Headings] = (("Cache-Control", "no-cache"), ("Vary", "Accept-Encoding"))
+_JSON: Final[Headings] = (*_ALWAYS, ("Content-Type", "application/json"))
+_GZIP: Final[Headings] = (*_JSON, ("Content-Encoding", "gzip"))
 NO_STORE: Final = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 
 
@@ -60,8 +68,8 @@ def data(
     key = (path, query, newest.version, more)
     prepared = serving.memo.get(key)
     tag = prepared.etag if prepared is not None else etag(key)
-    if request.if_none_match.contains_weak(_opaque(tag)):
-        return Response(status=304, headers={"ETag": tag, **_ALWAYS})
+    if _asker_has(tag):
+        return _not_modified(tag)
     if prepared is None:
         newest, body = build()
         key = (path, query, newest.version, more)
@@ -73,8 +81,8 @@ def data(
 def unkept(path: str, query: Hashable, newest: Newest, body: Body) -> Response:
     """Like `data` for small answers that hold further ages: encoded each time, with an ETag that ignores all ages."""
     tag = etag((path, query, newest.version))
-    if request.if_none_match.contains_weak(_opaque(tag)):
-        return Response(status=304, headers={"ETag": tag, **_ALWAYS})
+    if _asker_has(tag):
+        return _not_modified(tag)
     return _sent(Prepared(encode(body), tag), newest.freshness.age_ms)
 
 
@@ -83,13 +91,43 @@ def etag(key: Hashable) -> str:
     return f'W/"{hashlib.blake2b(repr((__version__, key)).encode(), digest_size=12).hexdigest()}"'
 
 
-def _opaque(tag: str) -> str:
-    return tag[3:-1]
+class Ready(Response):
+    """A response whose headers and body are complete: nothing is looked at again on the way out.
+
+    werkzeug's own making and checking of a response costs as much as everything else an answer from the memo needs.
+    """
+
+    def __init__(self, body: bytes, status: str, headers: Headings) -> None:
+        self._body, self._status, self._pairs = body, status, headers
+        self._status_code = int(status[:3])
+        self.response = (body,)
+        self.direct_passthrough = False
+        self._on_close = []
+
+    @cached_property
+    def headers(self) -> Headers:  # type: ignore[override]  # made only for who looks at it
+        """The headers, for whoever wants to add one."""
+        return Headers(self._pairs)
+
+    def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
+        """WSGI."""
+        changed: Headers | None = self.__dict__.get("headers")
+        start_response(self._status, list(self._pairs) if changed is None else changed.to_wsgi_list())
+        return () if environ["REQUEST_METHOD"] == "HEAD" else (self._body,)
+
+
+def _asker_has(tag: str) -> bool:
+    known = request.environ.get("HTTP_IF_NONE_MATCH")
+    return known is not None and (known == tag or request.if_none_match.contains_weak(tag[3:-1]))
+
+
+def _not_modified(tag: str) -> Response:
+    return Ready(b"", "304 NOT MODIFIED", (("ETag", tag), *_ALWAYS))
 
 
 def _sent(prepared: Prepared, age_ms: int) -> Response:
-    headers = {"ETag": prepared.etag, **_ALWAYS}
-    if prepared.worth_gzip and "gzip" in request.headers.get("Accept-Encoding", ""):
-        headers["Content-Encoding"] = "gzip"
-        return Response(prepared.gzip(age_ms), 200, headers, content_type="application/json")
-    return Response(prepared.json(age_ms), 200, headers, content_type="application/json")
+    if prepared.worth_gzip and "gzip" in request.environ.get("HTTP_ACCEPT_ENCODING", ""):
+        body, headers = prepared.gzip(age_ms), _GZIP
+    else:
+        body, headers = prepared.json(age_ms), _JSON
+    return Ready(body, "200 OK", (("ETag", prepared.etag), ("Content-Length", str(len(body))), *headers))

@@ -6,7 +6,7 @@ A table parses a query into a frozen dataclass. That object, not the raw text, i
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, Final, Generic, Protocol, TypeVar
 
 from liqmap.api.errors import InvalidParameter, RepeatedParameter, UnknownParameter
@@ -151,27 +151,32 @@ class Table(Generic[T]):
     record: Callable[..., T]
     parameters: tuple[Parameter, ...] = ()
     check: Callable[[T], None] | None = None
+    _by_name: Mapping[str, Parameter] = field(init=False, repr=False)
+    _defaults: Mapping[str, object] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        names = [field.name for field in fields(self.record)]  # type: ignore[arg-type]
+        names = [each.name for each in fields(self.record)]  # type: ignore[arg-type]
         if names != [parameter.name for parameter in self.parameters]:
             raise ValueError(f"{self.record}: the fields {names} are not the parameters of its table")
+        object.__setattr__(self, "_by_name", {each.name: each for each in self.parameters})
+        object.__setattr__(self, "_defaults", {each.name: each.default for each in self.parameters})
 
     def parse(self, query: Query) -> T:
         """The query as one object. Raises UnknownParameter, RepeatedParameter or InvalidParameter."""
-        given = {name: query.getlist(name) for name in query.keys()}  # noqa: SIM118 (a MultiDict iterates like this)
-        values: dict[str, object] = {}
-        for parameter in self.parameters:
-            texts = given.pop(parameter.name, None)
-            values[parameter.name] = parameter.default if texts is None else _only(parameter, texts)
-        if given:
-            allowed = [parameter.name for parameter in self.parameters]
-            name = min(given)[:MAX_VALUE_LENGTH]
-            raise UnknownParameter(f"this path has no parameter {name!r}", param=name, allowed=allowed)
+        values = dict(self._defaults)
+        for name in query.keys():  # noqa: SIM118 (a MultiDict iterates like this)
+            parameter = self._by_name.get(name)
+            if parameter is None:
+                raise self._unknown(name)
+            values[name] = _only(parameter, query.getlist(name))
         parsed = self.record(**values)
         if self.check is not None:
             self.check(parsed)
         return parsed
+
+    def _unknown(self, name: str) -> UnknownParameter:
+        name = name[:MAX_VALUE_LENGTH]
+        return UnknownParameter(f"this path has no parameter {name!r}", param=name, allowed=list(self._by_name))
 
 
 def _only(parameter: Parameter, texts: list[str]) -> object:

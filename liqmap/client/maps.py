@@ -1,5 +1,6 @@
 """Live boards: the facts of a frame, and the slice of the map that is asked for."""
 
+import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -41,6 +42,23 @@ def geometry_of(item_size: int, print_: int) -> Geometry:
     raise Incompatible("the live board is of another version of liqmap")
 
 
+_HEAD: Final = struct.Struct("<qQQ")
+assert (live_dtype(1, 0).names or ())[:3] == ("as_of_ns", "sequence", "frame")
+
+
+class Head(NamedTuple):
+    """The first facts of a frame, and the generation of the board it stands on."""
+
+    as_of_ns: int
+    sequence: int
+    frame: int
+    generation: int
+
+
+def _copy_head(view: NDArray[Any]) -> bytes:
+    return view.reshape(1).view(np.uint8)[: _HEAD.size].tobytes()
+
+
 class LiveReader(BoardReader):
     """Reads a live board of any geometry."""
 
@@ -48,6 +66,11 @@ class LiveReader(BoardReader):
         self.geometry = geometry_of(segment.item_size, segment.fingerprint)
         super().__init__(segment, live_dtype(*self.geometry))
         self._facts = live_dtype(self.geometry.tiers, 0)
+
+    def head(self) -> Head:
+        """What tells this frame from all others, and when it is from."""
+        as_of_ns, sequence, frame = _HEAD.unpack(self.read_with(_copy_head))
+        return Head(as_of_ns, sequence, frame, self.generation)
 
     def facts(self) -> NDArray[Any]:
         """A copy of everything but the dollars per cell."""
@@ -61,6 +84,7 @@ class LiveReader(BoardReader):
             first, last = choose(facts)
             return Window(
                 facts,
+                self.generation,
                 first,
                 view["projection_usd"][:, :, first:last].copy(),
                 view["evidence_usd"][:, first:last].copy(),
@@ -76,11 +100,17 @@ class LiveReader(BoardReader):
 Choose = Callable[[NDArray[Any]], tuple[int, int]]
 
 
+def head_of(facts: NDArray[Any], generation: int) -> Head:
+    """The head of copied facts."""
+    return Head(int(facts["as_of_ns"]), int(facts["sequence"]), int(facts["frame"]), generation)
+
+
 @dataclass(frozen=True, slots=True)
 class Window:
     """A slice of one frame: cells `first`, `first + 1`, …; float32 dollars."""
 
     facts: NDArray[Any]
+    generation: int
     first: int
     projection_usd: NDArray[np.float32]
     evidence_usd: NDArray[np.float32]

@@ -5,8 +5,6 @@ from collections.abc import Callable
 from types import MappingProxyType, TracebackType
 from typing import Any, Final, Self, TypeVar
 
-from numpy.typing import NDArray
-
 from liqmap.client import feeds as feed_boards
 from liqmap.client import health, maps
 from liqmap.client import liquidations as recent_rows
@@ -91,8 +89,7 @@ class Client:
 
     def newest(self, symbol: str) -> Newest:
         """Which map is the newest and how old, without copying it. Raises NotYet, Busy, Incompatible."""
-        facts, generation = self._live_of(symbol).read(lambda live: (live.facts(), live.generation))
-        return self._newest(symbol, facts, generation)
+        return self._newest(symbol, self._live_of(symbol).read(maps.LiveReader.head))
 
     def snapshot(
         self, symbol: str, *, range_pct: float | None = None, low: float | None = None, high: float | None = None
@@ -106,13 +103,14 @@ class Client:
             choose = maps.around_mark(range_pct)
         elif low is not None or high is not None:
             choose = maps.between(0.0 if low is None else low, 1e300 if high is None else high)
-        window, generation = self._live_of(symbol).read(lambda live: (live.window(choose), live.generation))
-        return maps.snapshot(symbol, window, self._newest(symbol, window.facts, generation))
+        window = self._live_of(symbol).read(lambda live: live.window(choose))
+        newest = self._newest(symbol, maps.head_of(window.facts, window.generation))
+        return maps.snapshot(symbol, window, newest)
 
     def open_interest(self, symbol: str) -> OpenInterest:
         """Open interest as the newest frame has it, by venue. Raises NotYet, Busy, Incompatible."""
         facts, generation = self._live_of(symbol).read(lambda live: (live.facts(), live.generation))
-        newest, timing = self._newest(symbol, facts, generation), self._timing()
+        newest, timing = self._newest(symbol, maps.head_of(facts, generation)), self._timing()
         venues = {
             Venue(number).name.lower(): OpenInterestOfVenue(
                 base=float(facts["venue_oi_base"][number]),
@@ -282,19 +280,19 @@ class Client:
             self._feeds_seen = seen
         return seen[1]
 
-    def _newest(self, symbol: str, facts: NDArray[Any], generation: int) -> Newest:
+    def _newest(self, symbol: str, head: maps.Head) -> Newest:
         timing = self._timing()
         feeds = self._gaps(timing)
-        as_of_ns = int(facts["as_of_ns"])
+        as_of_ns = head.as_of_ns
         age_ms = timing.age_ms(as_of_ns)
         stale = age_ms > self.stale_after_ms
         if stale:
             self._live_of(symbol).suspect()
         return Newest(
             Version(
-                generation=generation,
-                sequence=int(facts["sequence"]),
-                frame=int(facts["frame"]),
+                generation=head.generation,
+                sequence=head.sequence,
+                frame=head.frame,
                 as_of_ns=as_of_ns,
                 gaps_version=feeds.gaps_version,
                 source=timing.source,
@@ -308,7 +306,7 @@ class Client:
             facts, generation = self._live_of(symbol).read(lambda live: (live.facts(), live.generation))
         except ClientError:
             return SymbolStatus(False, None, None, None, None)
-        newest = self._newest(symbol, facts, generation)
+        newest = self._newest(symbol, maps.head_of(facts, generation))
         fresh = newest.freshness
         return SymbolStatus(
             not fresh.stale, fresh.as_of_ms, fresh.age_ms, newest.version.sequence, known(facts["coverage"])
