@@ -88,6 +88,7 @@ def test_a_reader_gets_the_newest_payload_and_its_number(segment: Segment) -> No
         assert reader.read_with(whole) == number
 
 
+@pytest.mark.finding("M3")
 def test_what_is_read_is_a_copy_that_nobody_can_edit(segment: Segment) -> None:
     writer, reader = BoardWriter(segment, PAYLOAD), BoardReader.open(segment.name, PAYLOAD)
     writer.publish(filled(1))

@@ -98,6 +98,7 @@ def test_a_cursor_over_after_misses_nothing_it_is_not_told_of(segment: Segment) 
     assert seen == [*range(14), *range(31, 45)]
 
 
+@pytest.mark.finding("M3")
 def test_rows_that_are_read_are_copies(segment: Segment) -> None:
     writer, reader = RowsWriter(segment, ROW), RowsReader(segment, ROW)
     append(writer, 8)
