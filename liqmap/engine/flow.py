@@ -13,7 +13,6 @@ No tilt by the aggressor's share: only grades could justify one.
 import numpy as np
 from numpy.typing import NDArray
 
-from liqmap.domain.enums import ModelName
 from liqmap.domain.grid import Window, rebin
 from liqmap.engine.bars import MinuteBar
 from liqmap.engine.entries import EntryHistory
@@ -26,8 +25,6 @@ SIGNS = (+1, -1)
 
 class FlowModel:
     """The baseline projection. Implements `ProjectionModel`."""
-
-    name = ModelName.FLOW
 
     def __init__(self, spec: EngineSpec, window: Window) -> None:
         self._spec = spec

@@ -5,7 +5,6 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from liqmap.domain.enums import ModelName
 from liqmap.domain.grid import Window
 from liqmap.engine.bars import MinuteBar
 from liqmap.engine.entries import EntryHistory
@@ -14,7 +13,6 @@ from liqmap.engine.entries import EntryHistory
 class ProjectionModel(Protocol):
     """Side 0 is long, 1 short. Arrays are the model's own: read, never written, by others."""
 
-    name: ModelName
     usd: NDArray[np.float64]
     """(side, tier, cell) dollars that would be liquidated at each price."""
     outside_usd: NDArray[np.float64]
