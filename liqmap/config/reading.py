@@ -34,7 +34,18 @@ def load(path: Path) -> Config:
         raw = tomllib.loads(text.decode("utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: is not TOML: {error}") from error
-    return parse(raw, str(path))
+    return _with_paths_from(parse(raw, str(path)), path.absolute().parent)
+
+
+def _with_paths_from(config: Config, directory: Path) -> Config:
+    """The same configuration with the files it names made absolute: relative ones start at its own directory."""
+    symbols = {
+        name: msgspec.structs.replace(table, margin_table=str(directory / table.margin_table))
+        if table.margin_table is not None
+        else table
+        for name, table in config.symbols.items()
+    }
+    return msgspec.structs.replace(config, symbols=symbols)
 
 
 def parse(raw: dict[str, Any], name: str = "configuration") -> Config:
