@@ -14,7 +14,7 @@ from typing import Final
 from liqmap.domain.enums import GapReason
 from liqmap.ingest.frames import BadFrame
 
-_BYTES_PER_FRAME: Final = 4096
+_BYTES_PER_FRAME: Final = 1024
 """The queue holds `queue_frames` frames of this size on the mean; order-book snapshots are rarer and larger."""
 
 
@@ -40,12 +40,18 @@ class Opened:
 
 @dataclass(frozen=True, slots=True)
 class Frames:
-    """Messages of one connection, in order, as received at one moment."""
+    """Messages of one connection, in order, as received at one moment; `dropped`: frames given up before them."""
 
     source: str
     connection: int
     receive_ns: int
     messages: list[bytes]
+    dropped: int = 0
+
+    @property
+    def cost(self) -> tuple[int, int]:
+        """Frames and bytes that it takes in the queue."""
+        return len(self.messages), sum(map(len, self.messages))
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +62,11 @@ class BadFrames:
     connection: int
     receive_ns: int
     bad: list[BadFrame]
+
+    @property
+    def cost(self) -> tuple[int, int]:
+        """Frames and bytes that it takes in the queue."""
+        return len(self.bad), sum(len(bad.sample) for bad in self.bad)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,9 +134,9 @@ class Handoff:
             self._items.append(message)
             self._changed.notify_all()
 
-    def give(self, frames: Frames, may_drop: bool = False) -> bool:
+    def give(self, frames: Frames | BadFrames, may_drop: bool = False) -> bool:
         """Hand over frames; waits for room, or drops them if they may be. True when they were taken."""
-        count, size = len(frames.messages), sum(map(len, frames.messages))
+        count, size = frames.cost
         with self._changed:
             while self._frames and (self._frames + count > self._max_frames or self._bytes + size > self._max_bytes):
                 if may_drop or self._closed:

@@ -189,6 +189,7 @@ class _Connection:
         self._probed = bool(probes)
         self._patience_s = link.settings.probe_timeout_s * (_TRADE_PATIENCE if probes == {Topic.TRADE} else 1.0)
         self._may_drop = all(stream.topic is Topic.DEPTH for stream in link.plan.streams)
+        self._dropped = 0
         self.rotate_reason = ""
         self._rotate_ns = self._planned_rotation(link)
         link.handoff.announce(Opened(link.source, self.number, link.clock.now_ns()))
@@ -211,9 +212,11 @@ class _Connection:
         now_ns = link.clock.monotonic_ns()
         if received.messages:
             self._heard_ns = now_ns
-            link.handoff.give(Frames(link.source, self.number, received.receive_ns, received.messages), self._may_drop)
+            frames = Frames(link.source, self.number, received.receive_ns, received.messages, self._dropped)
+            taken = link.handoff.give(frames, self._may_drop)
+            self._dropped = 0 if taken else self._dropped + len(received.messages)
         if received.bad:
-            link.handoff.announce(BadFrames(link.source, self.number, received.receive_ns, received.bad))
+            link.handoff.give(BadFrames(link.source, self.number, received.receive_ns, received.bad))
         if link.plan.ping is not None and now_ns - self._spoke_ns >= link.plan.ping_every_s * 1e9:
             self._spoke_ns = now_ns
             self._transport.send(link.plan.ping)

@@ -65,7 +65,7 @@ def listen(child: Child, epoch: int) -> None:
     def lane(symbol: str) -> Lane:
         return Lane(symbol, RingWriter.open(segment_name(instance, "ring", symbol)), first_sequence(epoch))
 
-    router = Router(settings, child.clock, handoff, feeds, quarantine)
+    router = Router(settings, child.clock, handoff, feeds, quarantine, child.mode.speed)
     around = Surroundings(
         clock=child.clock,
         handoff=handoff,

@@ -33,6 +33,12 @@ class Overlap:
     def __init__(self) -> None:
         self._shown: dict[int, Counter[Row]] = {}
         self.dropped = 0
+        self.ends_ns: int | None = None
+        """Engine time from which nothing can come twice any more; None while several connections speak."""
+
+    def is_over(self, now_ns: int) -> bool:
+        """Nothing can come twice any more."""
+        return self.ends_ns is not None and now_ns >= self.ends_ns
 
     def is_news(self, connection: int, event: Event) -> bool:
         """True when no other connection of the link has said it as often."""

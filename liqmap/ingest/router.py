@@ -57,6 +57,9 @@ _REMIND_NS: Final = 1_000_000_000
 
 _LOOK_NS: Final = 250_000_000
 
+_OVERLAP_NS: Final = 10_000_000_000
+"""How long after the old connection of a rotation was closed the new one may still bring what the old one brought."""
+
 _CLOSING_NOTICES: Final = frozenset({"64008"})
 """Codes by which a venue announces that it will close the connection (OKX: a minute before an upgrade)."""
 
@@ -122,12 +125,15 @@ class Router:
         handoff: Handoff,
         feeds: Feeds,
         quarantine: Quarantine,
+        speed: float = 1.0,
     ) -> None:
+        """`speed`: of engine time against the wall, other than 1 in a replay of frames."""
         self._settings = settings
         self._clock = clock
         self._handoff = handoff
         self.feeds = feeds
         self._quarantine = quarantine
+        self._speed = speed
         self.take_listing: ListingTaker = _untaken
         self.lanes: dict[str, Lane] = {}
         self.listeners: dict[str, Listener] = {}
@@ -190,7 +196,7 @@ class Router:
     @property
     def until_tick_s(self) -> float:
         """Seconds until the next TICK is due."""
-        return max(0.0, (self._next_tick_ns - self._clock.monotonic_ns()) / 1e9)
+        return max(0.0, (self._next_tick_ns - self.time.now_ns) / 1e9 / self._speed)
 
     def _own(self) -> None:
         caller = threading.get_ident()
@@ -200,10 +206,11 @@ class Router:
             raise WrongThread("the router belongs to the thread that began with it")
 
     def _look_at_clocks(self) -> int:
-        monotonic_ns = self._clock.monotonic_ns()
-        now_ns = self.time.look(self._clock.now_ns(), monotonic_ns)
-        if monotonic_ns >= self._next_tick_ns:
-            self._next_tick_ns = monotonic_ns + self._settings.tick_ms * 1_000_000
+        now_ns = self.time.look(self._clock.now_ns(), self._clock.monotonic_ns())
+        if now_ns >= self._next_tick_ns:
+            tick_ns = self._settings.tick_ms * 1_000_000
+            in_step = now_ns - self._next_tick_ns < tick_ns
+            self._next_tick_ns = (self._next_tick_ns if in_step else now_ns) + tick_ns
             for lane in self.lanes.values():
                 lane.tick(now_ns)
         return now_ns
@@ -214,6 +221,9 @@ class Router:
                 "feed is silent",
                 extra=fields(venue=feed.venue.name.lower(), topic=feed.topic.name.lower(), symbol=feed.symbol),
             )
+        for listener in self.listeners.values():
+            if listener.overlap is not None and listener.overlap.is_over(now_ns):
+                listener.overlap = None
         for venue in self.feeds.venues:
             self.standing(venue, "sides", self.sides.contradiction(venue))
         self._tell_gaps(now_ns)
@@ -266,8 +276,9 @@ class Router:
     def _opened(self, message: Opened) -> None:
         listener = self.listeners[message.source]
         listener.sessions[message.connection] = listener.adapter.session(self._instruments)
-        if len(listener.sessions) > 1 and listener.overlap is None:
-            listener.overlap = Overlap()
+        if len(listener.sessions) > 1:
+            listener.overlap = listener.overlap or Overlap()
+            listener.overlap.ends_ns = None
         source = self.feeds.sources[message.source]
         source.opened_ns = self.time.at(message.at_ns)
         source.complaint = ""
@@ -277,6 +288,8 @@ class Router:
         listener = self.listeners[message.source]
         listener.sessions.pop(message.connection, None)
         listener.told_ns.pop(message.connection, None)
+        if listener.overlap is not None and len(listener.sessions) == 1:
+            listener.overlap.ends_ns = self.time.now_ns + _OVERLAP_NS
         if message.last:
             listener.overlap = None
             self.feeds.lost(message.source, message.gap, self.time.at(message.at_ns))
@@ -300,6 +313,7 @@ class Router:
         now_ns = self.time.at(message.receive_ns)
         source = self.feeds.sources[message.source]
         source.frames += len(message.messages)
+        source.dropped += message.dropped
         source.size += sum(map(len, message.messages))
         source.last_frame_ns = now_ns
         self.frames += len(message.messages)

@@ -16,6 +16,8 @@ import orjson
 from liqmap.logs import fields
 
 _FRAME_BYTES: Final = 4096
+_PER_SECOND: Final = 200
+"""A flood of bad frames is counted by the caller; two hundred of a second are enough to look at."""
 
 log = logging.getLogger(__name__)
 
@@ -42,11 +44,19 @@ class Quarantine:
         self._max_bytes = max_bytes // 2
         self._frames: int | None = None
         self._bytes = 0
+        self._second = self._in_second = 0
         self.kept = 0
+        self.skipped = 0
         self.failed = 0
 
     def keep(self, bad: BadFact) -> None:
-        """Write it down. Never raises for a disk that is full."""
+        """Write it down, unless there were many in this second. Never raises for a disk that is full."""
+        second = bad.at_ns // 1_000_000_000
+        self._in_second = self._in_second + 1 if second == self._second else 1
+        self._second = second
+        if self._in_second > _PER_SECOND:
+            self.skipped += 1
+            return
         line = orjson.dumps({**bad._asdict(), "frame": bad.frame[:_FRAME_BYTES].decode("latin-1")}) + b"\n"
         try:
             self._append(line)

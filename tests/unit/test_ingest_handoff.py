@@ -4,7 +4,8 @@ import threading
 
 from liqmap.domain.enums import Kind, PositionSide, Venue
 from liqmap.domain.event import Event
-from liqmap.ingest.handoff import Changed, Frames, Handoff, LinkState
+from liqmap.ingest.frames import BadFrame
+from liqmap.ingest.handoff import BadFrames, Changed, Frames, Handoff, LinkState
 from liqmap.ingest.merge import REPLAY_AGE_NS, Overlap, Replays
 
 
@@ -74,3 +75,10 @@ def test_rows_seen_once_by_the_old_and_twice_by_the_new_connection_count_twice()
     assert overlap.is_news(1, row)
     assert [overlap.is_news(2, row) for _ in range(2)] == [False, True]
     assert not overlap.is_news(1, row)
+
+
+def test_bad_frames_wait_for_room_like_good_ones() -> None:
+    handoff = Handoff(1)
+    bad = BadFrames("okx/trades", 1, 0, [BadFrame("rsv", b"", 1)])
+    assert handoff.give(bad)
+    assert not handoff.give(bad, may_drop=True)

@@ -321,6 +321,22 @@ def test_two_connections_of_a_rotation_count_each_row_once_and_real_repeats_as_o
     assert not [gap for gap in desk.events(Kind.GAP) if gap["side"] == GapReason.DISCONNECTED]
 
 
+def test_an_overlap_is_forgotten_some_seconds_after_it_ended(desk: Desk) -> None:
+    desk.open(1)
+    desk.open(2)
+    desk.turn()
+    listener = desk.router.listeners["binance/facts"]
+    assert listener.overlap is not None
+    desk.handoff.announce(
+        Ended("binance/facts", 1, desk.clock.now_ns(), "rotation", GapReason.DISCONNECTED, last=False)
+    )
+    desk.turn()
+    assert listener.overlap is not None
+    desk.clock.advance(11.0)
+    desk.turn()
+    assert listener.overlap is None
+
+
 @pytest.mark.finding("M3")
 def test_the_router_belongs_to_one_thread(desk: Desk) -> None:
     desk.turn()
