@@ -80,7 +80,10 @@ class Change:
         """The next step; None while it is under way, else what became of it: "" is done, anything else a fault."""
         household = self.household
         if not self.shared:
-            if not household.ended((*self.difference.gone, *self.difference.changed)):
+            stopping = (*self.difference.gone, *self.difference.changed)
+            for name in filter(household.wanted, stopping):  # somebody started it meanwhile
+                household.give(name, Input.STOP, now_ns)
+            if not household.ended(stopping):
                 return None
             self.share()
             self.shared = True

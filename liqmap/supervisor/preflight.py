@@ -29,17 +29,15 @@ def make_directories(where: Paths) -> None:
 
 
 def faults(config: Config, base_dir: Path) -> Iterator[str]:
-    """What stands in the way of starting now, one line each."""
+    """What stands in the way of starting now, one line each. Nothing, while the instance runs: then the address and
+    the memory are its own, and the question is whether it could be reloaded."""
     where = paths(config, str(base_dir))
     try:
         make_directories(where)
     except DirectoryUnwritable as error:
         yield str(error)
         return
-    try:
-        WriterLock(where.lock(SUPERVISOR_LOCK)).close()
-    except WriterLockHeld as error:
-        yield f"instance {config.daemon.instance} is already running (pid {error.pid})"
+    if _is_held(where.lock(SUPERVISOR_LOCK)):
         return
     try:
         listen(config, base_dir).close()
@@ -57,4 +55,18 @@ def summary(config: Config, base_dir: Path) -> Iterator[str]:
     yield f"run {where.run_dir}, log {where.log_dir}, lib {where.lib_dir}"
     yield f"shared memory: {needed / 2**20:.1f} MiB for {len(config.enabled_symbols)} symbols, {free / 2**20:.1f} free"
     room = os.statvfs(where.lib_dir if where.lib_dir.exists() else base_dir)
+    lock = where.lock(SUPERVISOR_LOCK)
+    if _is_held(lock):
+        pid = WriterLock.pid_in(lock)
+        yield f"instance {config.daemon.instance} is running (pid {pid}): its address and memory are not tried"
     yield f"disk: {room.f_bavail * room.f_frsize / 2**30:.1f} GiB free"
+
+
+def _is_held(lock: Path) -> bool:
+    try:
+        WriterLock(lock).close()
+    except WriterLockHeld:
+        return True
+    except OSError:
+        return False
+    return False

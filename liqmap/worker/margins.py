@@ -15,8 +15,8 @@ from typing import Annotated, Final, Literal
 import msgspec
 from msgspec import Meta, Struct
 
-import liqmap
 from liqmap.config import ConfigError, Effective, SymbolConfig
+from liqmap.config.shipped import ShippedFileMissing, shipped_file
 from liqmap.domain.enums import Venue
 from liqmap.domain.margin import InvalidMarginTable, MarginTable, effective_mmr
 from liqmap.engine.spec import significant
@@ -89,12 +89,11 @@ def _path(effective: Effective, symbol: str, table: SymbolConfig) -> Path:
     """The file to use: the one that is named, else the shipped one, else the stand-in."""
     if table.margin_table is not None:
         return Path(effective.base_dir) / table.margin_table
-    shipped = [Path(effective.base_dir) / "etc" / "margin", Path(liqmap.__file__).parents[1] / "etc" / "margin"]
-    for name in (symbol, STAND_IN):
-        for directory in shipped:
-            path = directory / f"{name}.json"
-            if path.is_file():
-                if name == STAND_IN:
-                    log.warning("no margin table is shipped for this symbol", extra=fields(symbol=symbol, uses=path))
-                return path
-    raise ConfigError(f"symbols.{symbol}.margin_table: none is shipped for {symbol} in {shipped[0]}: name a file")
+    try:
+        return shipped_file(f"margin/{symbol}.json")
+    except ShippedFileMissing:
+        log.warning("no margin table is shipped for this symbol", extra=fields(symbol=symbol, uses=STAND_IN))
+    try:
+        return shipped_file(f"margin/{STAND_IN}.json")
+    except ShippedFileMissing as error:
+        raise ConfigError(f"symbols.{symbol}.margin_table: none is shipped for {symbol}: name a file") from error

@@ -288,6 +288,7 @@ def test_stop_and_start_of_a_child(daemon: Daemon) -> None:
     assert daemon.ctl("start", "ETH") == (0, {"ok": True, "said": "ETH started"})
 
 
+@pytest.mark.finding("M22")
 def test_logs_are_reopened_everywhere(daemon: Daemon) -> None:
     directory = daemon.directory / "var" / "log" / daemon.instance
     names = ("supervisor", "ingest", "BTC", "ETH", "sim", "api")

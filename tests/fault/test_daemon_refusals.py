@@ -106,6 +106,12 @@ def test_a_check_prints_every_default_and_changes_nothing(file: Path) -> None:
     assert "shared memory" in done.stdout
 
 
+@pytest.mark.finding("M26")
+def test_a_check_shows_the_address_also_the_one_of_the_flag(file: Path) -> None:
+    assert 'bind = "127.0.0.1:0"' in liqmapd("-c", file, "--check").stdout
+    assert 'bind = "0.0.0.0:0"' in liqmapd("-c", file, "--check", "--bind", "0.0.0.0:0").stdout
+
+
 def test_a_checked_configuration_can_be_checked_again(file: Path, tmp_path: Path) -> None:
     printed = tmp_path / "printed.toml"
     printed.write_text(liqmapd("-c", file, "--check").stdout)

@@ -12,7 +12,16 @@ import pytest
 
 from liqmap.config import load
 from liqmap.shm.plan import segments_of
-from tests.fault.daemon import LIQMAPD, PATIENCE_S, Daemon, descendants_gone, running_daemon, wait_until
+from tests.fault.daemon import (
+    LIQMAPCTL,
+    LIQMAPD,
+    PATIENCE_S,
+    Daemon,
+    descendants_gone,
+    free_port,
+    running_daemon,
+    wait_until,
+)
 
 LIVE = """
 [api]
@@ -129,9 +138,11 @@ def test_a_second_daemon_of_the_same_instance_is_refused_and_the_first_does_not_
         second.stderr.strip()
         == f"liqmapd: instance {daemon.instance} is already running (pid {pid}); see liqmapctl status"
     )
-    checked = subprocess.run([LIQMAPD, "-c", daemon.file, "--check"], check=False, capture_output=True, text=True)
-    assert checked.returncode == 75
-    assert "already running" in checked.stderr
+    checked = subprocess.run(
+        [LIQMAPD, "-c", daemon.file, "--check"], check=False, capture_output=True, text=True, timeout=PATIENCE_S
+    )
+    assert checked.returncode == 0, "a file can be checked before it is reloaded"
+    assert f"instance {daemon.instance} is running (pid {pid})" in checked.stdout
     assert pids(daemon) == before
     assert daemon.get("/health").status == 200
 
@@ -197,3 +208,38 @@ def test_systemd_hears_that_it_is_up_and_that_it_stops(tmp_path: Path) -> None:
                     heard = manager.recv(4096)
         finally:
             del os.environ["NOTIFY_SOCKET"], os.environ["WATCHDOG_USEC"]
+
+
+def test_the_api_moves_to_another_address_by_reload(daemon: Daemon) -> None:
+    ingest, old = daemon.pid("ingest"), daemon.address
+    port = free_port()
+    daemon.write(LIVE.replace("127.0.0.1:0", f"127.0.0.1:{port}"))
+    code, answer = daemon.ctl("reload")
+    assert (code, answer["said"]) == (0, "restarted api")
+    daemon.forget_address()
+    assert daemon.address == f"http://127.0.0.1:{port}/" != old
+    assert daemon.get("/health").status == 200
+    assert daemon.pid("ingest") == ingest
+
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        daemon.write(LIVE.replace("127.0.0.1:0", f"127.0.0.1:{taken.getsockname()[1]}"))
+        code, answer = daemon.ctl("reload")
+    assert code == 1
+    assert "address already in use" in answer["error"]
+    assert daemon.get("/health").status == 200, "a bad reload changes nothing"
+
+
+def test_what_can_only_change_with_a_new_daemon_is_refused(daemon: Daemon) -> None:
+    daemon.file.write_text(daemon.file.read_text().replace('/var"', '/elsewhere"'))
+    code, answer = ask_by_socket(daemon, "reload")
+    assert (code, "daemon.var_dir cannot change" in answer) == (1, True)
+
+
+def ask_by_socket(daemon: Daemon, order: str) -> tuple[int, str]:
+    path = daemon.directory / "var" / "run" / daemon.instance / "control.sock"
+    done = subprocess.run(
+        [LIQMAPCTL, "--socket", path, order], check=False, capture_output=True, text=True, timeout=PATIENCE_S
+    )
+    return done.returncode, done.stdout + done.stderr

@@ -15,6 +15,18 @@ def config(bind: str) -> Config:
     return msgspec.structs.replace(Config(), api=msgspec.structs.replace(Config().api, bind=bind))
 
 
+@pytest.mark.finding("M26")
+@pytest.mark.parametrize("host", ["0.0.0.0", "127.0.0.2", "[::1]"])
+def test_it_listens_where_it_is_told(tmp_path: Path, host: str) -> None:
+    try:
+        listening = listen(config(f"{host}:0"), tmp_path)
+    except BindFailed as error:
+        pytest.skip(f"this machine has no such address: {error}")
+    assert listening.socket.getsockname()[0] == host.strip("[]")
+    listening.close()
+
+
+@pytest.mark.finding("M26")
 def test_tcp(tmp_path: Path) -> None:
     listening = listen(config("127.0.0.1:0"), tmp_path)
     port = listening.socket.getsockname()[1]
@@ -38,6 +50,7 @@ def test_an_address_that_cannot_be_had(tmp_path: Path, bind: str) -> None:
         listen(config(bind), tmp_path)
 
 
+@pytest.mark.finding("M26")
 @pytest.mark.parametrize(("bind", "mode"), [("unix:api.sock", 0o660), ("unix:api.sock:0666", 0o666)])
 def test_a_unix_socket_with_its_mode(tmp_path: Path, bind: str, mode: int) -> None:
     listening = listen(config(bind), tmp_path)
