@@ -275,7 +275,7 @@ _PRESETS: dict[str, dict[str, Any]] = {
         "level_spread": 0.01,
         "restore_min": 2.0,
     },
-    "lively": {"price": {"daily_volatility_pct": 6.0}, "leverage_multiple": 2.0},
+    "lively": {"price": {"daily_volatility_pct": 7.0}, "leverage_multiple": 2.2},
     "quiet": {
         "price": {"daily_volatility_pct": 1.6, "jumps_per_day": 1.0},
         "leverage_multiple": 0.7,

@@ -89,10 +89,10 @@ class SimulatedMarket:
         self._people = People(config, about, self._random)
         self.positions = Positions(2 * about.positions)
         people_share = 1.0 - config.makers_share
-        populate(self.positions, self._people, self._price, about, people_share, start_ms, past_random)
+        self._start_ms, self._now_ms = start_ms, start_ms - _WARM_UP_MS
+        populate(self.positions, self._people, self._price, about, people_share, self._now_ms, past_random)
         self._level = level_lots(about)
         self.makers = self._first_makers()
-        self._start_ms, self._now_ms = start_ms, start_ms - _WARM_UP_MS
         self._level_wander = 0.0
         nominal = 2.0 * people_share * self._people.turnover_per_ms
         self._closings = {venue: nominal * lots for venue, lots in self._level.items()}

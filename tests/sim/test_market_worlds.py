@@ -13,7 +13,14 @@ import pytest
 from numpy.typing import NDArray
 
 from liqmap.config import Config, ConfigError, parse
-from liqmap.config.simulation import sim_config
+from liqmap.config.simulation import (
+    PersonConfig,
+    PriceConfig,
+    RegimeConfig,
+    SimConfig,
+    SimSymbolConfig,
+    sim_config,
+)
 from liqmap.domain.enums import PositionSide
 from liqmap.sim.market import SimulatedMarket
 from liqmap.sim.people import Mood, People
@@ -21,7 +28,7 @@ from liqmap.sim.truth import truth, write_truth
 from liqmap.sim.worlds import FIRST_MS, UnknownSymbol, main, open_market
 from tests.sim.market_worlds import START_MS, liquidations, market, small, ticks
 
-LIQUIDATED_PER_DAY = {"lively": (0.3, 2.5), "quiet": (0.005, 0.08), "demo": (0.02, 0.6)}
+LIQUIDATED_PER_DAY = {"lively": (0.3, 2.5), "quiet": (0.002, 0.08), "demo": (0.02, 0.6)}
 """What a day of each preset may liquidate, as a multiple of open interest; docs/model.md states the means. Wide,
 because a day with a regime or a jump in it is not a day without."""
 
@@ -41,6 +48,20 @@ def test_presets_liquidate_about_what_they_say(family: str, preset: str) -> None
     low, high = LIQUIDATED_PER_DAY[preset]
     assert low < share / days < high
     assert sides == {int(side) for side in PositionSide}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", ["habits", "crowds"])
+@pytest.mark.parametrize(("preset", "low", "high"), [("lively", 0.6, 1.6), ("quiet", 0.01, 0.04)])
+def test_many_days_of_a_preset_liquidate_what_it_says(family: str, preset: str, low: float, high: float) -> None:
+    shares = []
+    for seed in range(1, 9):
+        config = sim_config(family=family, preset=preset, seed=seed, tick_ms=15_000, trades_per_s=0.02)
+        world = SimulatedMarket(config, "BTC", START_MS)
+        level = sum(venue.open_interest_base for venue in world.advance(START_MS).venues.values())
+        rows = liquidations([world.advance(START_MS + 86_400_000)])
+        shares.append(float(rows["qty_base"].sum()) / level)
+    assert low < np.mean(shares) < high, shares
 
 
 @pytest.mark.parametrize("symbol", ["BTC", "ETH", "SOL"])
@@ -250,3 +271,12 @@ def test_what_check_prints_is_read_back_as_the_same() -> None:
     """The effective configuration travels to the children as JSON."""
     config = parse({"sim": {"family": "crowds", "preset": "lively"}}).sim
     assert msgspec.json.decode(msgspec.json.encode(config), type=type(config)) == config
+
+
+def test_the_document_names_every_parameter() -> None:
+    """docs/model.md promises every parameter of `[sim]`: a new one must be written down."""
+    text = (Path(__file__).parents[2] / "docs" / "model.md").read_text(encoding="utf-8")
+    chapter = text[text.index("### Parameters") : text.index("### What the presets do")]
+    for record in (SimConfig, SimSymbolConfig, PriceConfig, RegimeConfig, PersonConfig):
+        for name in record.__struct_fields__:
+            assert name in chapter, f"{record.__name__}.{name} is not in docs/model.md"
