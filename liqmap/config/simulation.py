@@ -208,7 +208,7 @@ _HABITS: dict[str, Any] = {
 _CROWDS: dict[str, Any] = {
     "size_law": "pareto",
     "hold_law": "pareto",
-    "crowding": 1.5,
+    "crowding": 0.7,
     "account_wander_pct": 2.5,
     "price": {
         "law": "regimes",
@@ -275,7 +275,7 @@ _PRESETS: dict[str, dict[str, Any]] = {
         "level_spread": 0.01,
         "restore_min": 2.0,
     },
-    "lively": {"price": {"daily_volatility_pct": 7.0}, "leverage_multiple": 2.2},
+    "lively": {"price": {"daily_volatility_pct": 6.7}, "leverage_multiple": 2.3},
     "quiet": {
         "price": {"daily_volatility_pct": 1.6, "jumps_per_day": 1.0},
         "leverage_multiple": 0.7,
@@ -283,7 +283,7 @@ _PRESETS: dict[str, dict[str, Any]] = {
     },
 }
 _FAMILY_PRESETS: dict[tuple[str, str], dict[str, Any]] = {
-    ("lively", "crowds"): {"price": {"daily_volatility_pct": 6.5}, "leverage_multiple": 2.4},
+    ("lively", "crowds"): {"price": {"daily_volatility_pct": 6.0}, "leverage_multiple": 2.2},
     ("quiet", "crowds"): {"leverage_multiple": 0.55},
 }
 """What a preset needs differently in one family to liquidate about as much."""
