@@ -59,6 +59,7 @@ class Household:
         self._posts: dict[str, Post] = {}
         self._states: dict[str, ChildState] = {}
         self._beats: dict[str, Beat] = {}
+        self._owed: dict[str, dict[signal.Signals, None]] = {}
         self._dice = random.Random()
         self._last_turn_ns: int | None = None
         self._excused_until_ns = 0
@@ -116,6 +117,9 @@ class Household:
             _tell(before, after, now_ns, self._children.pid(name))
         for action in actions:
             self._do(name, action)
+        owed = self._owed.pop(name, {}) if given in (Input.READY, Input.DIED) else {}
+        for number in owed if after.state is State.RUNNING else ():
+            self._children.send(name, number)
 
     def turn(self, now_ns: int, beats: Mapping[str, Beat]) -> None:
         """One look at everybody: bury the dead, mind the deadlines, listen to the hearts."""
@@ -130,14 +134,18 @@ class Household:
             elif child.state in (State.STARTING, State.RUNNING):
                 self._listen(name, child, now_ns)
 
-    def signal_all(self, number: signal.Signals) -> None:
-        """Send a signal to every living child."""
+    def tell_all(self, number: signal.Signals) -> None:
+        """Tell every living child something by a signal."""
         for name in self._children.names:
-            self._children.send(name, number)
+            self.tell(name, number)
 
-    def signal(self, name: str, number: signal.Signals) -> None:
-        """Send a signal to one child, if it lives."""
-        self._children.send(name, number)
+    def tell(self, name: str, number: signal.Signals) -> None:
+        """Tell a child something by a signal. One that is still starting is told when it is ready: until it has its
+        handlers HUP or USR1 would end it. One without a process learns what there is to know when it starts."""
+        if self._states[name].state is State.RUNNING:
+            self._children.send(name, number)
+        elif self._states[name].state is State.STARTING:
+            self._owed.setdefault(name, {})[number] = None
 
     def kill_all(self) -> None:
         """SIGKILL for everybody, when nobody wants to wait any longer."""

@@ -156,7 +156,7 @@ class Supervisor:
             self._hung_up(now_ns)
         elif number == signal.SIGUSR1:
             logs.reopen()
-            self.household.signal_all(signal.SIGUSR1)
+            self.household.tell_all(signal.SIGUSR1)
             log.info("logs reopened")
 
     def _hung_up(self, now_ns: int) -> None:
@@ -272,7 +272,7 @@ class Supervisor:
         write_effective(effective, paths(after, effective.base_dir).effective)
         logging.getLogger().setLevel(after.daemon.log_level)
         for name in found.told:
-            self.household.signal(name, signal.SIGHUP)
+            self.household.tell(name, signal.SIGHUP)
 
     # -- what others see -----------------------------------------------------------------------------------------
 

@@ -197,6 +197,24 @@ def test_no_relative_of_a_dead_child_survives_it(scene: Scene) -> None:
     scene.until(lambda: not psutil.pid_exists(relative) or psutil.Process(relative).status() == psutil.STATUS_ZOMBIE)
 
 
+def test_a_starting_child_is_told_when_it_is_ready(scene: Scene) -> None:
+    scene.start("obedient")  # it has no handler for HUP: being told ends it
+    scene.household.tell("BTC", signal.SIGHUP)
+    for _ in range(5):
+        scene.household.turn(scene.now_ns(), scene.beats(ready=False))
+    assert scene.state() is State.STARTING
+    scene.household.turn(scene.now_ns(), scene.beats())
+    assert scene.state() is State.RUNNING
+    scene.until(lambda: scene.state() is State.BACKOFF)
+    assert scene.household.reason("BTC") == "killed by signal 1"
+    scene.until(lambda: scene.state() is State.STARTING)
+    scene.until(lambda: scene.log().count("up ") == 2)
+    scene.household.turn(scene.now_ns(), scene.beats())
+    for _ in range(5):
+        scene.household.turn(scene.now_ns(), scene.beats())
+    assert scene.state() is State.RUNNING, "what was owed to its predecessor is forgotten"
+
+
 def test_a_signal_for_a_child_that_is_dead_already_does_not_lose_its_death(scene: Scene) -> None:
     pid = scene.start("obedient")
     os.kill(pid, signal.SIGKILL)
