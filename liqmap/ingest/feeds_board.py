@@ -6,7 +6,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from liqmap.domain.enums import Venue
+from liqmap.domain.enums import GapReason, Venue
 from liqmap.ingest.feeds import Feeds, SourceState, VenueState
 from liqmap.ingest.handoff import LinkState
 from liqmap.shm.layout import (
@@ -23,6 +23,8 @@ from liqmap.shm.layout import (
 _REASON_BYTES: Final = 160
 _NAMED: Final = 4
 """How many names a reason lists before it says "and N more"."""
+
+_WAITED_FOR: Final = {GapReason.NOT_CONNECTED: "nothing came yet", GapReason.DISCONNECTED: "not back yet"}
 
 _UP: Final = (LinkState.UP, LinkState.STOPPED)
 
@@ -59,7 +61,9 @@ def _venue_row(feeds: Feeds, venue: Venue, state: VenueState) -> tuple[object, .
     sources = [source for source in feeds.sources.values() if source.venue is venue]
     links = [source for source in sources if source.is_link]
     missing = any(feeds.is_missing(feed) for feed in feeds.feeds if feed.venue is venue)
-    delivering = state.enabled and not missing and any(source.state is LinkState.UP for source in links or sources)
+    speaking = [source.state is LinkState.UP for source in links or sources]
+    told_by_others = not sources and any(feed.venue is venue for feed in feeds.feeds)  # a table that names its venue
+    delivering = state.enabled and not missing and (any(speaking) or told_by_others)
     return (
         int(venue),
         int(state.enabled),
@@ -104,7 +108,18 @@ def _reason(feeds: Feeds, venue: Venue, state: VenueState, sources: list[SourceS
     parts += dict.fromkeys(source.complaint for source in sources if source.complaint)
     if state.refused_rows:
         parts.append(f"refused, contract size unknown: {_named(list(state.refused_rows))}")
-    return _bytes("; ".join(parts))
+    return _bytes("; ".join(parts or _missing(feeds, venue)))
+
+
+def _missing(feeds: Feeds, venue: Venue) -> list[str]:
+    """Nothing stands against the venue, but not everything is there (yet)."""
+    names: dict[str, list[str]] = {}
+    for feed in feeds.feeds:
+        reason = feeds.gaps.reason(feed) if feed.venue is venue else None
+        if reason is not None:
+            words = _WAITED_FOR.get(reason, reason.name.lower().replace("_", " "))
+            names.setdefault(words, []).append(f"{feed.topic.name.lower()} {feed.symbol}")
+    return [f"{words}: {_named(missing)}" for words, missing in names.items()]
 
 
 def _named(names: list[str]) -> str:

@@ -162,6 +162,7 @@ class TablePlayer:
         for key in np.unique(keys).tolist():
             mine = facts["receive_ns"][keys == key]
             feed = Feed(Venue(key >> 16), Topic(key & 0xFFFF), symbol)
+            self._feeds.venues.setdefault(feed.venue, VenueState())
             state = self._feeds.state_of(feed, SOURCE, int(mine[0]))
             state.events += len(mine)
             state.last_event_ns = int(mine[-1])

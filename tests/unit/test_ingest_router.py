@@ -222,6 +222,16 @@ def test_an_outage_is_a_gap_from_the_last_fact_until_the_next_in_ring_and_board(
     assert int(board["gaps_version"]) > 1
 
 
+def test_what_has_not_come_yet_is_named_even_when_nothing_stands_against_the_venue(desk: Desk) -> None:
+    desk.open()
+    desk.frames(mark())
+    desk.handoff.announce(Changed("binance/facts", LinkState.UP, desk.clock.now_ns()))
+    desk.turn()
+    row = desk.board()["venues"][0]
+    assert not row["delivering"]
+    assert row["reason"] == b"nothing came yet: trade BTC"
+
+
 def test_the_gap_list_keeps_its_bound_and_its_version_rises(desk: Desk) -> None:
     feed = Feed(Venue.OKX, Topic.TRADE, "BTC")
     versions = []

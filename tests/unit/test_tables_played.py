@@ -173,11 +173,15 @@ def test_liquidations_keep_their_venue_side_and_time(tmp_path: Path) -> None:
     liquidations(
         tmp_path, [f"{START - 1},okx,long,1,1", f"{START + 7},binance,long,99.5,2", f"{START + 7},,short,101,3"]
     )
-    ring, _ = play(tmp_path)
+    ring, feeds = play(tmp_path)
     rows = ring.events(Kind.LIQUIDATION)
     assert list(rows["venue"]) == [Venue.BINANCE, Venue.UNKNOWN]
     assert list(rows["price"]) == [99.5, 101.0]
     assert list(rows["receive_ns"]) == [(START + 7) * 10**6] * 2
+    record = np.zeros((), dtype=FEEDS)
+    painter(feeds, 0)(record)
+    venues = {int(row["venue"]): bool(row["delivering"]) for row in record["venues"][: int(record["venue_count"])]}
+    assert venues == {int(Venue.UNKNOWN): True, int(Venue.BINANCE): True}
 
 
 def a_day(path: Path, seed: int) -> None:
