@@ -168,7 +168,7 @@ class SimulatedMarket:
         liquidated = self._happen(touched, np.isin(touched, panicked), after, orders, forced)
         self._settle_closings(orders, dt_ms)
         self._arrive(dt_ms, after, orders)
-        self._print(dt_ms, (before, after), orders, liquidated, self._make(dt_ms, orders))
+        self._print(dt_ms, (before, after), orders, liquidated, self._make(dt_ms, orders, liquidated))
         self._review(dt_ms, after.mark)
         self._states.append(self._state())
         open_interest = sum(self._states[-1].open_interest_lots.values())
@@ -266,15 +266,21 @@ class SimulatedMarket:
         self.positions.add(rows)
         orders.add(rows, rows["sign"] > 0, _EAGER_ARRIVALS)
 
-    def _make(self, dt_ms: int, orders: _Orders) -> dict[Venue, int]:
-        """Makers take the difference; returns the lots that changed hands at each venue, round trips included."""
+    def _make(self, dt_ms: int, orders: _Orders, liquidated: Rows) -> dict[Venue, int]:
+        """Makers take the difference; returns the lots that changed hands at each venue, round trips included.
+
+        Liquidations of both sides in one tick both take: a maker stands between them, so the lots count twice.
+        """
+        forced = summed_by_venue(liquidated["venue"], liquidated["qty_lots"])
         share = 1.0 - 0.5 ** (dt_ms / 60_000.0 / self._config.makers_half_life_min)
         traded = {}
         for venue, makers in self.makers.items():
             bought, sold = int(orders.bought[venue]), int(orders.sold[venue])
             makers.trade(sold - bought, self._random)
             round_trips = self._config.round_trips_per_day * dt_ms / DAY_MS * self._level[venue] * self._activity
-            traded[venue] = max(bought, sold) + makers.settle(share) + int(self._random.poisson(round_trips))
+            traded[venue] = (
+                max(bought, sold, int(forced[venue])) + makers.settle(share) + int(self._random.poisson(round_trips))
+            )
         return traded
 
     @property

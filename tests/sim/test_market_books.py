@@ -93,3 +93,27 @@ def test_the_standing_population_is_at_its_level_at_time_0_and_has_lived() -> No
     age_h = (START_MS - world.positions.rows["opened_ms"]) / 3_600_000
     assert np.percentile(age_h, 10) < 3
     assert np.percentile(age_h, 90) > 24, "people of days ago are still there"
+
+
+@pytest.mark.parametrize(
+    "price",
+    [
+        {"daily_volatility_pct": 60.0, "jumps_per_day": 300.0, "jump_pct": 10.0},
+        {"impact_pct": 3.0},
+        {"basis_bp": 80.0, "mark_average_s": 0.5},
+    ],
+    ids=["wild", "cascades", "torn mark"],
+)
+def test_the_books_balance_in_markets_that_should_not_exist(price: dict[str, float]) -> None:
+    """Longs and shorts liquidated in one tick, jumps through everybody, cascades that feed themselves."""
+    world = market(preset="lively", tick_ms=1000, price=price)
+    for tape in ticks(world, 600, 1000):
+        for prints in tape.venues.values():
+            forced = float(prints.liquidations["qty_base"].sum())
+            assert float(prints.trades["qty_base"].sum()) >= forced - 1e-6
+            assert (prints.trades["qty_base"] > 0).all()
+        assert 0 < tape.mark_price < 1e7
+    for venue in world.makers:
+        longs, shorts = side_lots(world, venue)
+        assert longs == shorts
+    assert len(world.positions) > 0
