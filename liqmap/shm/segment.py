@@ -9,16 +9,11 @@ A mapping is never closed by force: numpy arrays and memoryviews made here keep 
 when the last of them is gone. `close()` only lets go of this object's own hold.
 """
 
-import contextlib
 import errno
 import fcntl
 import mmap
 import os
-import threading
 import time
-from collections.abc import Iterator
-from multiprocessing import shared_memory
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Literal, Self
 
@@ -35,6 +30,8 @@ from liqmap.shm.faults import (
     WriterLockHeld,
 )
 from liqmap.shm.layout import LAYOUT_VERSION, MAGIC, SEGMENT_HEADER, SEGMENT_LIVE, SEGMENT_RETIRED, word_indexes
+from liqmap.shm.lock import WriterLock
+from liqmap.shm.memory import SHM_DIR, UntrackedMemory, free_bytes, remove_name, segment_bytes, segments_in
 from liqmap.shm.ordering import ORDERED
 
 __all__ = [
@@ -52,69 +49,9 @@ __all__ = [
     "segments_in",
 ]
 
-SHM_DIR: Final = Path("/dev/shm")
 SHAPE_WORDS: Final = 4
 
 _WORD: Final = word_indexes(SEGMENT_HEADER)
-
-
-class _NoTracker:
-    """Stands in for the resource tracker while a segment is mapped."""
-
-    @staticmethod
-    def register(name: str, kind: str) -> None:
-        """Nothing is registered."""
-
-    @staticmethod
-    def unregister(name: str, kind: str) -> None:
-        """Nothing was registered."""
-
-
-class _UntrackedMemory(shared_memory.SharedMemory):
-    """SharedMemory that the resource tracker never hears of, and that is never unmapped under a view.
-
-    Python 3.13 says this as `track=False`; before that the module's reference to the tracker is replaced for the time
-    of the call. The standard `unlink` is also called by a failed mapping of somebody else's segment; here only
-    `Segment.unlink` removes names.
-    """
-
-    _swap = threading.Lock()
-    _fd: int
-    _mmap: mmap.mmap | None
-    _buf: memoryview | None
-
-    def __init__(self, name: str, size: int = 0) -> None:
-        with self._swap:
-            tracker = shared_memory.resource_tracker  # type: ignore[attr-defined]
-            shared_memory.resource_tracker = _NoTracker  # type: ignore[attr-defined]
-            try:
-                super().__init__(name, create=size > 0, size=size)
-            finally:
-                shared_memory.resource_tracker = tracker  # type: ignore[attr-defined]
-
-    def back(self) -> None:
-        """Give every page memory now; a full /dev/shm is an OSError here instead of SIGBUS at a later touch."""
-        os.posix_fallocate(self._fd, 0, self.size)
-
-    def mapped(self) -> memoryview:
-        """The bytes. Each memoryview and array over them keeps the mapping alive."""
-        assert self._mmap is not None
-        return memoryview(self._mmap)
-
-    def fileno(self) -> int:
-        """The descriptor, open until `close`."""
-        return self._fd
-
-    def close(self) -> None:
-        """Let go; the mapping stays until the last view of it is gone."""
-        self._buf = None
-        self._mmap = None
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
-
-    def unlink(self) -> None:
-        """Nothing: names are removed by their owner only."""
 
 
 class Segment:
@@ -123,7 +60,7 @@ class Segment:
     Made by `create`, `open_writer` or `open_reader`; never by its constructor. A context manager: leaving it closes.
     """
 
-    def __init__(self, name: str, view: memoryview, memory: _UntrackedMemory | None) -> None:
+    def __init__(self, name: str, view: memoryview, memory: UntrackedMemory | None) -> None:
         self.name = name
         self._memory = memory
         self._bytes: memoryview | None = view
@@ -180,7 +117,7 @@ class Segment:
     def open_writer(cls, name: str) -> Self:
         """Map an existing segment read-write. Raises SegmentMissing, SegmentRetired, LayoutMismatch."""
         try:
-            memory = _UntrackedMemory(name)
+            memory = UntrackedMemory(name)
         except (FileNotFoundError, ValueError) as error:  # ValueError: still empty
             raise SegmentMissing(f"shared memory {name} does not exist") from error
         except PermissionError as error:
@@ -203,13 +140,13 @@ class Segment:
     @classmethod
     def _make(cls, name: str, size: int) -> Self:
         try:
-            memory = _UntrackedMemory(name, size)
+            memory = UntrackedMemory(name, size)
         except FileExistsError as error:
             raise SegmentHeld(name, 0) from error  # appeared since we looked: somebody else is starting
         try:
             memory.back()
         except OSError as error:
-            _remove(name)
+            remove_name(name)
             memory.close()
             if error.errno == errno.ENOSPC:
                 raise SharedMemoryFull(name, size, free_bytes()) from error
@@ -228,15 +165,15 @@ class Segment:
         try:
             if (SHM_DIR / name).stat().st_uid != os.geteuid():
                 raise SegmentForeign(f"shared memory {name} belongs to another user; remove it or rename the instance")
-            memory = _UntrackedMemory(name)
+            memory = UntrackedMemory(name)
         except FileNotFoundError:
             return None
         except ValueError:  # empty: its owner died before giving it a size
-            _remove(name)
+            remove_name(name)
             return None
         if memory.size < SEGMENT_HEADER.itemsize or memory.size % 8:
             memory.close()
-            _remove(name)
+            remove_name(name)
             return None
         segment = cls(name, memory.mapped(), memory)
         try:
@@ -261,7 +198,7 @@ class Segment:
         )
 
     @classmethod
-    def _checked(cls, name: str, view: memoryview, memory: _UntrackedMemory | None) -> Self:
+    def _checked(cls, name: str, view: memoryview, memory: UntrackedMemory | None) -> Self:
         size = len(view)
         if size < SEGMENT_HEADER.itemsize or size % 8:
             raise LayoutMismatch(f"shared memory {name} is {size} bytes: not a segment")
@@ -360,7 +297,7 @@ class Segment:
         """Retire, then take the name away (owner only); who has it mapped keeps the bytes until they let go."""
         if self._get("magic") == MAGIC:
             self.retire()
-        _remove(self.name)
+        remove_name(self.name)
 
     def close(self) -> None:
         """Let go of this object's hold, and of the owner's lock. Views made before stay valid."""
@@ -386,70 +323,3 @@ class Segment:
 
     def _put(self, field: str, number: int) -> None:
         self._words[_WORD[field]] = number
-
-
-class WriterLock:
-    """Proof that there is one writer: an exclusive lock on a file, held while the process lives, its pid inside.
-
-    The file stays when the lock goes: removing it would let two processes lock two files of one name.
-    """
-
-    def __init__(self, path: Path) -> None:
-        """Takes the lock. Raises WriterLockHeld; OSError when the directory cannot be written."""
-        self.path = path
-        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            os.close(self._fd)
-            self._fd = -1
-            raise WriterLockHeld(str(path), WriterLock.pid_in(path)) from error
-        os.ftruncate(self._fd, 0)
-        os.pwrite(self._fd, b"%d\n" % os.getpid(), 0)
-
-    @staticmethod
-    def pid_in(path: Path) -> int:
-        """The pid that the last holder wrote, 0: none."""
-        try:
-            text = path.read_text().strip()
-        except FileNotFoundError:
-            return 0
-        return int(text) if text.isdigit() else 0
-
-    def close(self) -> None:
-        """Give the lock back."""
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
-
-
-def free_bytes() -> int:
-    """Bytes that /dev/shm can still back."""
-    room = os.statvfs(SHM_DIR)
-    return room.f_bavail * room.f_frsize
-
-
-def segments_in(prefix: str) -> Iterator[str]:
-    """Names below /dev/shm that begin with `prefix`."""
-    yield from sorted(entry.name for entry in SHM_DIR.iterdir() if entry.name.startswith(prefix))
-
-
-def segment_bytes(name: str) -> int:
-    """Size of what stands under that name, 0: nothing."""
-    try:
-        return (SHM_DIR / name).stat().st_size
-    except FileNotFoundError:
-        return 0
-
-
-def _remove(name: str) -> None:
-    with contextlib.suppress(FileNotFoundError):
-        (SHM_DIR / name).unlink()
