@@ -83,19 +83,19 @@ class Intake:
         self.outbox.append(liquidation)
 
     def _open_interest(self, _sequence: int, event: Event, now_ns: int) -> None:
-        self._book(self.ledger.reading(event.venue, event.quantity, now_ns, event.detail), now_ns)
+        self._book(self.ledger.reading(event.venue, event.quantity, now_ns, event.detail), event.venue, now_ns)
 
     def _open_interest_change(self, _sequence: int, event: Event, now_ns: int) -> None:
-        self._book(self.ledger.change(event.venue, event.quantity, now_ns, event.detail), now_ns)
+        self._book(self.ledger.change(event.venue, event.quantity, now_ns, event.detail), event.venue, now_ns)
 
-    def _book(self, change: Change | None, now_ns: int) -> None:
+    def _book(self, change: Change | None, venue: int, now_ns: int) -> None:
         """A change belongs to the minute in which it became known: a reading is used only from its own time on."""
         if change is None:
             return
         tape = self.tape.minute(now_ns // SECOND_NS)
         if not tape.changes:
             tape.previous_base = change.previous_base
-        tape.changes.append((change.minutes, change.change_base))
+        tape.changes.append((venue, change.minutes, change.change_base))
 
     def _gap(self, _sequence: int, event: Event, now_ns: int) -> None:
         from_ms = event.venue_ms if event.venue_ms >= 0 else now_ns // MILLISECOND_NS
