@@ -12,7 +12,7 @@ from liqmap.shm.board import BoardReader, BoardWriter, create_board
 from liqmap.shm.ring import RingReader, RingWriter, create_ring
 from liqmap.shm.rows import RowsReader, RowsWriter, create_rows
 from liqmap.shm.segment import Segment
-from tests.bench.table import Row, seconds_each
+from tests.bench.table import Row, in_turns, seconds_each
 from tests.fault.shm_actors import payload
 from tests.fault.shm_stage import actor
 
@@ -51,13 +51,12 @@ def name(role: str) -> str:
 def board_read(effort: float) -> Row:
     """One read of a 16 KB board against numpy's copy of the same payload, and against the bare bytes."""
     assert FRAME.itemsize == BOARD_BYTES
-    number = max(int(20_000 * effort), 200)
+    number = max(int(5_000 * effort), 200)
     with ended(create_board(name("board"), FRAME)) as segment:
         BoardWriter(segment, FRAME).publish(lambda frame: frame["cells"].fill(1))
         reader = BoardReader.open(segment.name, FRAME)
         plain, raw = np.zeros((), FRAME), np.zeros(BOARD_BYTES, np.uint8)
-        read_s = seconds_each(reader.read, number)
-        copy_s = seconds_each(plain.copy, number)
+        read_s, copy_s = in_turns(reader.read, plain.copy, number)
         raw_s = seconds_each(raw.copy, number)
     today = f"{read_s / copy_s:.2f}x ({read_s * 1e9:.0f} ns; {read_s / raw_s:.1f}x of the bare bytes)"
     return Row("board read, 16 KB", "numpy copy of the payload", "<= 2x", today, read_s <= 2 * copy_s)
@@ -65,7 +64,7 @@ def board_read(effort: float) -> Row:
 
 def history_window(effort: float) -> Row:
     """The newest 1 MB of rows, across the end of the ring, against one plain copy of as much of the same memory."""
-    number = max(int(1_000 * effort), 20)
+    number = max(int(300 * effort), 20)
     with ended(create_rows(name("rows"), MINUTE, 2 * WINDOW_ROWS)) as segment:
         writer, reader = RowsWriter(segment, MINUTE), RowsReader.open(segment.name, MINUTE)
         for _ in range(2 * WINDOW_ROWS + WINDOW_ROWS // 2):
@@ -73,8 +72,7 @@ def history_window(effort: float) -> Row:
         size = WINDOW_ROWS * MINUTE.itemsize
         plain = segment.array(np.dtype(np.uint8), len(segment.view()) - size, size)
         assert len(reader.last(WINDOW_ROWS)) == WINDOW_ROWS
-        read_s = seconds_each(lambda: reader.last(WINDOW_ROWS), number)
-        copy_s = seconds_each(plain.copy, number)
+        read_s, copy_s = in_turns(lambda: reader.last(WINDOW_ROWS), plain.copy, number)
         del plain
     today = f"{read_s / copy_s:.2f}x ({read_s * 1e6:.0f} us for {size / 1e6:.2f} MB)"
     return Row("history window, 1 MB", "numpy copy of the bytes", "<= 1.5x", today, read_s <= 1.5 * copy_s)

@@ -24,3 +24,11 @@ def seconds_each(
     `before` runs in front of each series, untimed.
     """
     return min(timeit.repeat(act, setup=before, number=number, repeat=repeat)) / number
+
+
+def in_turns(
+    act: Callable[[], object], floor: Callable[[], object], number: int, turns: int = 25
+) -> tuple[float, float]:
+    """Seconds per call of both, best of short series taken in turns: whatever slows the machine slows both."""
+    pairs = [(seconds_each(act, number, 1), seconds_each(floor, number, 1)) for _ in range(turns)]
+    return min(pair[0] for pair in pairs), min(pair[1] for pair in pairs)
