@@ -5,8 +5,8 @@
 
 A link listens and hands over; it decides nothing about what a frame means. What it must know about the meaning comes
 back from the router as orders: that market data came (`Delivering`: the only thing that confirms a subscription, keeps
-the link alive and, sustained, resets its backoff), that the venue is about to close (`Rotate`), that the connection is
-no good (`Reconnect`), that there is more or less to listen to (`Replan`).
+the link alive and, sustained, resets its backoff), that the venue is about to close (`Rotate`), that there is more or
+less to listen to (`Replan`).
 
 Any end that nobody asked for, whatever its close code, means: reconnect. A planned rotation opens the next connection
 first and closes the old one when the new one delivers; the router removes what comes twice.
@@ -51,15 +51,6 @@ class Delivering:
 
 
 @dataclass(frozen=True, slots=True)
-class Reconnect:
-    """That connection is no good."""
-
-    connection: int
-    reason: str
-    gap: GapReason = GapReason.DISCONNECTED
-
-
-@dataclass(frozen=True, slots=True)
 class Rotate:
     """That connection will end soon: have another one before."""
 
@@ -75,7 +66,7 @@ class Replan:
     texts: tuple[str, ...]
 
 
-Order = Delivering | Reconnect | Rotate | Replan
+Order = Delivering | Rotate | Replan
 
 
 def source_of(plan: LinkPlan) -> str:
@@ -154,10 +145,7 @@ def live(link: Link, backoff: Backoff, said: "_Saying") -> Ending:
             socket.turn(_ROTATION_TURN_S if successor else TURN_S)
             if successor is not None:
                 successor = _served(successor)
-            fault = _obey(link, socket, successor)
-            if fault is not None:
-                ending = fault
-                break
+            _obey(link, socket, successor)
             if socket.delivering:
                 said.change(LinkState.UP)
                 if socket.sustained():
@@ -295,14 +283,14 @@ def _handed_over(socket: _Connection, successor: _Connection) -> tuple[_Connecti
     return socket, None
 
 
-def _obey(link: Link, socket: _Connection, successor: _Connection | None) -> Ending | None:
+def _obey(link: Link, socket: _Connection, successor: _Connection | None) -> None:
     """Carry out what the router said. Raises TransportError."""
     by_number = {connection.number: connection for connection in (socket, successor) if connection is not None}
     while True:
         try:
             order = link.orders.get_nowait()
         except queue.Empty:
-            return None
+            return
         if isinstance(order, Replan):
             link.plan = order.plan
             for connection in by_number.values():
@@ -314,10 +302,8 @@ def _obey(link: Link, socket: _Connection, successor: _Connection | None) -> End
             continue
         if isinstance(order, Delivering):
             meant.delivered()
-        elif isinstance(order, Rotate):
-            meant.rotate_now(order.reason)
         else:
-            return Ending(order.reason, order.gap)
+            meant.rotate_now(order.reason)
 
 
 def _refused(link: Link, error: HandshakeRefused) -> Ending:

@@ -6,7 +6,6 @@ its own queue. Calling the router from a second thread raises `WrongThread` at o
 """
 
 import logging
-import math
 import queue
 import threading
 from collections.abc import Callable, Sequence
@@ -15,8 +14,8 @@ from typing import Final
 
 from liqmap.clock import Clock
 from liqmap.config import IngestConfig
-from liqmap.domain.enums import GapReason, Kind, Topic, Venue
-from liqmap.domain.event import MISSING, Event
+from liqmap.domain.enums import GapReason, Topic, Venue
+from liqmap.domain.event import Event
 from liqmap.domain.instrument import InstrumentTable
 from liqmap.exchanges.adapter import (
     Adapter,
@@ -31,7 +30,8 @@ from liqmap.exchanges.adapter import (
     Session,
 )
 from liqmap.ingest.engine_time import EngineTime
-from liqmap.ingest.feeds import Feeds, FeedState
+from liqmap.ingest.feeds import Feeds
+from liqmap.ingest.flow import EventFlow
 from liqmap.ingest.gaps import Feed
 from liqmap.ingest.handoff import (
     BadFrames,
@@ -46,9 +46,8 @@ from liqmap.ingest.handoff import (
     PollFailed,
 )
 from liqmap.ingest.lanes import Lane
-from liqmap.ingest.link import Delivering, Order, Reconnect, Rotate
-from liqmap.ingest.merge import Overlap, Replays
-from liqmap.ingest.sides import SideAlarm
+from liqmap.ingest.link import Delivering, Order, Rotate
+from liqmap.ingest.merge import Overlap
 from liqmap.logs import fields
 from liqmap.store.quarantine import BadFact, Quarantine
 
@@ -62,10 +61,6 @@ _OVERLAP_NS: Final = 10_000_000_000
 
 _CLOSING_NOTICES: Final = frozenset({"64008"})
 """Codes by which a venue announces that it will close the connection (OKX: a minute before an upgrade)."""
-
-_WATCHED: Final = frozenset({Kind.MARK_PRICE, Kind.LIQUIDATION})
-_LAG_KINDS: Final = frozenset({Kind.TRADE, Kind.MARK_PRICE})
-_LAG_WEIGHT: Final = 0.05
 
 log = logging.getLogger(__name__)
 
@@ -88,15 +83,6 @@ class Listener:
     told_ns: dict[int, int] = field(default_factory=dict)
     probed: bool = True
     """False: it carries quiet streams only, so anything at all confirms it."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Path:
-    """Where the events of one contract and topic go, and what is counted for them."""
-
-    lane: Lane
-    feed: Feed
-    state: FeedState
 
 
 @dataclass(slots=True)
@@ -139,29 +125,18 @@ class Router:
         self.listeners: dict[str, Listener] = {}
         self.askers: dict[str, Asker] = {}
         self._instruments = InstrumentTable(())
-        self._lane_of: dict[int, Lane] = {}
-        self._paths: dict[int, _Path] = {}
-        self._series: dict[int, str] = {}
-        self._replays = Replays()
-        self.sides = SideAlarm()
         self.time = EngineTime(clock.now_ns(), clock.monotonic_ns())
+        self.flow = EventFlow(feeds, self.time)
         self._next_tick_ns = self._next_look_ns = 0
         self._owner: int | None = None
         self.frames = 0
-        self.events = 0
-        self.refused_series = 0
-
-    # What the owner of the router sets up -------------------------------------------------------------------------
 
     def use(self, instruments: InstrumentTable, lanes: dict[str, Lane]) -> None:
         """From now on: these instruments, these symbols. Open connections go on with the new table."""
         self._own()
         self._instruments = instruments
         self.lanes = lanes
-        self._lane_of = {
-            instrument.number: lanes[instrument.symbol] for instrument in instruments if instrument.symbol in lanes
-        }
-        self._paths.clear()
+        self.flow.use(instruments, lanes)
         for listener in self.listeners.values():
             for session in listener.sessions.values():
                 session.use(instruments)
@@ -225,7 +200,7 @@ class Router:
             if listener.overlap is not None and listener.overlap.is_over(now_ns):
                 listener.overlap = None
         for venue in self.feeds.venues:
-            self.standing(venue, "sides", self.sides.contradiction(venue))
+            self.standing(venue, "sides", self.flow.sides.contradiction(venue))
         self._tell_gaps(now_ns)
 
     def standing(self, venue: Venue, key: str, problem: str | None) -> None:
@@ -328,13 +303,13 @@ class Router:
                 continue
             for fact in facts:
                 if type(fact) is Event:
-                    self._event(fact, message.source, listener, message.connection)
+                    self.flow.take(fact, message.source, listener.overlap, message.connection)
                     newest = fact
                 else:
                     data |= self._no_event(fact, message, listener)
         if newest is not None:
             data = True
-            self._note_lag(listener.venue, newest)
+            self.flow.note_lag(listener.venue, newest)
         if data:
             self._delivers(message, listener, now_ns)
 
@@ -374,67 +349,6 @@ class Router:
                 log.warning("the venue complains", extra=said)
             source.complaint = complaint
 
-    # Events -------------------------------------------------------------------------------------------------------
-
-    def _event(self, event: Event, source: str, listener: Listener | None, connection: int) -> None:
-        path = self._paths.get(event.instrument << 16 | event.topic) or self._path_of(event, source)
-        if path is None:
-            return
-        kind = event.kind
-        if kind == Kind.OPEN_INTEREST and not self._owns_series(event, source):
-            return
-        if listener is not None and listener.overlap is not None and not listener.overlap.is_news(connection, event):
-            return
-        if kind in _WATCHED:
-            if kind == Kind.LIQUIDATION and not self._replays.is_news(event):
-                return
-            self.sides.note(path.lane.symbol, event)
-        state = path.state
-        if state.missing or state.heard_ns >= 0:
-            self.feeds.note(path.feed, source, self.time.now_ns)
-        else:  # what `note` does, for the many facts of a feed in good health
-            state.events += 1
-            state.last_event_ns = self.time.now_ns
-        path.lane.add(event)
-        self.events += 1
-
-    def _path_of(self, event: Event, source: str) -> _Path | None:
-        """Where events of this contract and topic go; None when no symbol owns the contract."""
-        lane = self._lane_of.get(event.instrument)
-        if lane is None:
-            return None
-        feed = Feed(Venue(event.venue), Topic(event.topic), lane.symbol)
-        path = _Path(lane, feed, self.feeds.state_of(feed, source, self.time.now_ns))
-        self._paths[event.instrument << 16 | event.topic] = path
-        return path
-
-    def _owns_series(self, event: Event, source: str) -> bool:
-        """Open interest of a contract comes from one source: a second one would be counted twice, so it is refused."""
-        owner = self._series.setdefault(event.instrument, source)
-        if owner == source:
-            return True
-        self.refused_series += 1
-        if self.refused_series & (self.refused_series - 1) == 0:
-            log.error(
-                "second source of open interest refused",
-                extra=fields(owner=owner, refused=source, instrument=event.instrument, times=self.refused_series),
-            )
-        return False
-
-    def release_series(self, source: str) -> None:
-        """A source is no longer wanted: another may carry on what it carried."""
-        self._own()
-        for instrument in [number for number, owner in self._series.items() if owner == source]:
-            del self._series[instrument]
-
-    def _note_lag(self, venue: Venue, event: Event) -> None:
-        """How late the newest fact of a read came; a moving mean."""
-        if event.kind not in _LAG_KINDS or event.venue_ms == MISSING:
-            return
-        state = self.feeds.venues[venue]
-        lag_ms = event.receive_ns / 1e6 - event.venue_ms
-        state.lag_ms = lag_ms if math.isnan(state.lag_ms) else state.lag_ms + _LAG_WEIGHT * (lag_ms - state.lag_ms)
-
     def _bad(self, source: str, at_ns: int, why: str, where: str, frame: bytes, size: int) -> None:
         """A frame that cannot be used: counted, kept for a person, and that is all it costs."""
         state = self.feeds.sources[source]
@@ -446,8 +360,6 @@ class Router:
                 "bad frame", extra=fields(link=source, reason=why, field=where, size=size, times=venue.malformed)
             )
         self._quarantine.keep(BadFact(at_ns, state.venue.name.lower(), state.name, why, where, frame, size))
-
-    # Polls --------------------------------------------------------------------------------------------------------
 
     def _polled(self, message: Polled) -> None:
         asker = self.askers[message.source]
@@ -471,7 +383,7 @@ class Router:
         self.feeds.heard(message.source, now_ns)
         for fact in facts:
             if isinstance(fact, Event):
-                self._event(fact, message.source, None, 0)
+                self.flow.take(fact, message.source)
 
     def _poll_failed(self, message: PollFailed) -> None:
         source = self.feeds.sources[message.source]
@@ -480,10 +392,7 @@ class Router:
         source.reason, source.delay_s = message.reason, message.delay_s
         self.feeds.lost(message.source, message.gap, self.time.at(message.at_ns))
 
-    def reconnect_all(self, venue: Venue, reason: str) -> None:
-        """Every connection of a venue begins anew."""
+    def release_series(self, source: str) -> None:
+        """A source is no longer wanted: another may carry on its open interest."""
         self._own()
-        for listener in self.listeners.values():
-            if listener.venue is venue:
-                for connection in listener.sessions:
-                    listener.orders.put(Reconnect(connection, reason))
+        self.flow.release_series(source)

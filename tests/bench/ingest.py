@@ -189,7 +189,7 @@ class Stage:
     def end(self, count: int) -> None:
         """Check that the work was done, and remove the ring."""
         bad = sum(state.malformed for state in self.router.feeds.venues.values())
-        events = self.router.events
+        events = self.router.flow.events
         del self.router
         self.segment.unlink()
         self.segment.close()

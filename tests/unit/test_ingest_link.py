@@ -17,7 +17,7 @@ from liqmap.exchanges.registry import ADAPTERS
 from liqmap.ingest.frames import BadFrame
 from liqmap.ingest.freeze import VenueFreeze
 from liqmap.ingest.handoff import BadFrames, Changed, Ended, Frames, Handoff, LinkState, Message, Opened
-from liqmap.ingest.link import Delivering, Link, Order, Reconnect, Replan, Rotate, hold
+from liqmap.ingest.link import Delivering, Link, Order, Replan, Rotate, hold
 from liqmap.ingest.transport import (
     CannotResolve,
     ConnectionLost,
@@ -251,16 +251,6 @@ def test_what_is_received_is_handed_over_in_order() -> None:
     assert [raw for message in said if isinstance(message, Frames) for raw in message.messages] == [
         b"%d" % i for i in range(20)
     ]
-
-
-def test_an_order_to_reconnect_is_followed_with_its_reason() -> None:
-    def order(world: World) -> list[bytes]:
-        world.order(Reconnect(1, "contract size changed"))
-        return []
-
-    world = World(PLAN, [[data, order, *seconds(silence, 100)]])
-    [ended] = [message for message in world.run() if isinstance(message, Ended)]
-    assert ended.reason == "contract size changed"
 
 
 def test_a_changed_plan_is_told_on_the_open_connection_and_kept_for_the_next() -> None:

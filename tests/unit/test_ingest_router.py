@@ -282,7 +282,7 @@ def test_a_second_source_of_a_contracts_open_interest_is_refused(desk: Desk) -> 
         desk.handoff.announce(Polled("binance/poll-2", desk.clock.now_ns(), level("2000")))
     desk.turn()
     assert list(desk.events(Kind.OPEN_INTEREST)["quantity"]) == [1000.0] * 3
-    assert desk.router.refused_series == 3
+    assert desk.router.flow.refused_series == 3
 
 
 @pytest.mark.finding("M15")
@@ -436,14 +436,14 @@ def test_a_venue_whose_sides_contradict_the_price_is_named_and_no_other(venue: V
 
 @pytest.mark.finding("L20")
 def test_the_alarm_on_sides_stands_in_the_venues_reason_and_goes_away(desk: Desk) -> None:
-    desk.router.sides = SideAlarm()
-    minutes_of_a_market(desk.router.sides, inverted=Venue.BINANCE)
+    desk.router.flow.sides = SideAlarm()
+    minutes_of_a_market(desk.router.flow.sides, inverted=Venue.BINANCE)
     desk.clock.advance(1.0)
     desk.turn()
     rows = {int(row["venue"]): row for row in desk.board()["venues"]}
     assert b"contradict the price" in rows[int(Venue.BINANCE)]["reason"]
     assert b"contradict" not in rows[int(Venue.OKX)]["reason"]
-    desk.router.sides = SideAlarm()
+    desk.router.flow.sides = SideAlarm()
     desk.clock.advance(1.0)
     desk.turn()
     assert b"contradict" not in desk.board()["venues"]["reason"][0]
@@ -463,8 +463,8 @@ def test_frames_with_order_sides_fit_the_price_through_the_whole_router(desk: De
         desk.frames(mark(price), *[forced(side, at_ms + i) for i, side in enumerate(sides)])
         desk.turn()
         desk.clock.advance(60.0)
-    assert desk.router.sides.contradiction(Venue.BINANCE) is None
-    verdicts = desk.router.sides._verdicts[int(Venue.BINANCE)]
+    assert desk.router.flow.sides.contradiction(Venue.BINANCE) is None
+    verdicts = desk.router.flow.sides._verdicts[int(Venue.BINANCE)]
     assert len(verdicts) >= 10
     assert not any(verdicts)
 

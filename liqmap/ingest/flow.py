@@ -1,0 +1,117 @@
+"""What happens to one event on its way from a parser to its ring: is it news, may this source say it, who counts it.
+
+Part of the router, in the router's thread. The order of the questions matters: a row that comes twice must not be
+counted once by the feeds and once by the alarm on sides.
+"""
+
+import logging
+import math
+from dataclasses import dataclass
+from typing import Final
+
+from liqmap.domain.enums import Kind, Topic, Venue
+from liqmap.domain.event import MISSING, Event
+from liqmap.domain.instrument import InstrumentTable
+from liqmap.ingest.engine_time import EngineTime
+from liqmap.ingest.feeds import Feeds, FeedState
+from liqmap.ingest.gaps import Feed
+from liqmap.ingest.lanes import Lane
+from liqmap.ingest.merge import Overlap, Replays
+from liqmap.ingest.sides import SideAlarm
+from liqmap.logs import fields
+
+_WATCHED: Final = frozenset({Kind.MARK_PRICE, Kind.LIQUIDATION})
+_LAG_KINDS: Final = frozenset({Kind.TRADE, Kind.MARK_PRICE})
+_LAG_WEIGHT: Final = 0.05
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Path:
+    """Where the events of one contract and topic go, and what is counted for them."""
+
+    lane: Lane
+    feed: Feed
+    state: FeedState
+
+
+class EventFlow:
+    """Owned by the router."""
+
+    def __init__(self, feeds: Feeds, time: EngineTime) -> None:
+        self._feeds = feeds
+        self._time = time
+        self._lane_of: dict[int, Lane] = {}
+        self._paths: dict[int, _Path] = {}
+        self._series: dict[Feed, str] = {}
+        self._replays = Replays()
+        self.sides = SideAlarm()
+        self.events = 0
+        self.refused_series = 0
+
+    def use(self, instruments: InstrumentTable, lanes: dict[str, Lane]) -> None:
+        """From now on these contracts go these ways."""
+        self._lane_of = {
+            instrument.number: lanes[instrument.symbol] for instrument in instruments if instrument.symbol in lanes
+        }
+        self._paths.clear()
+
+    def take(self, event: Event, source: str, overlap: Overlap | None = None, connection: int = 0) -> None:
+        """An event that `source` said, on that connection of several if there is an overlap."""
+        path = self._paths.get(event.instrument << 16 | event.topic) or self._path_of(event, source)
+        if path is None:
+            return
+        kind = event.kind
+        if kind == Kind.OPEN_INTEREST and not self._owns_series(path.feed, source):
+            return
+        if overlap is not None and not overlap.is_news(connection, event):
+            return
+        if kind in _WATCHED:
+            if kind == Kind.LIQUIDATION and not self._replays.is_news(event):
+                return
+            self.sides.note(path.lane.symbol, event)
+        state = path.state
+        if state.missing or state.heard_ns >= 0:
+            self._feeds.note(path.feed, source, self._time.now_ns)
+        else:  # what `note` does, for the many facts of a feed in good health
+            state.events += 1
+            state.last_event_ns = self._time.now_ns
+        path.lane.add(event)
+        self.events += 1
+
+    def _path_of(self, event: Event, source: str) -> _Path | None:
+        """Where events of this contract and topic go; None when no symbol owns the contract."""
+        lane = self._lane_of.get(event.instrument)
+        if lane is None:
+            return None
+        feed = Feed(Venue(event.venue), Topic(event.topic), lane.symbol)
+        path = _Path(lane, feed, self._feeds.state_of(feed, source, self._time.now_ns))
+        self._paths[event.instrument << 16 | event.topic] = path
+        return path
+
+    def _owns_series(self, feed: Feed, source: str) -> bool:
+        """Open interest of a contract comes from one source: a second one would be counted twice, so it is refused."""
+        owner = self._series.setdefault(feed, source)
+        if owner == source:
+            return True
+        self.refused_series += 1
+        if self.refused_series & (self.refused_series - 1) == 0:
+            log.error(
+                "second source of open interest refused",
+                extra=fields(owner=owner, refused=source, symbol=feed.symbol, times=self.refused_series),
+            )
+        return False
+
+    def release_series(self, source: str) -> None:
+        """A source is no longer wanted: another may carry on what it carried."""
+        for feed in [feed for feed, owner in self._series.items() if owner == source]:
+            del self._series[feed]
+
+    def note_lag(self, venue: Venue, event: Event) -> None:
+        """How late the newest fact of a read came; a moving mean."""
+        if event.kind not in _LAG_KINDS or event.venue_ms == MISSING:
+            return
+        state = self._feeds.venues[venue]
+        lag_ms = event.receive_ns / 1e6 - event.venue_ms
+        state.lag_ms = lag_ms if math.isnan(state.lag_ms) else state.lag_ms + _LAG_WEIGHT * (lag_ms - state.lag_ms)
