@@ -95,7 +95,7 @@ def test_a_bad_frame_costs_that_frame_and_the_link_stays(venue: Venue) -> None:
 
 
 @pytest.mark.finding("M13")
-def test_a_frame_of_two_hundred_megabytes_does_not_cost_memory_or_the_process() -> None:
+def test_a_flood_of_oversized_frames_costs_neither_the_link_nor_memory() -> None:
     import resource
 
     with venue_servers() as venues, listening(config_of(venues, "BTC")) as ingest:
@@ -119,7 +119,6 @@ def test_with_every_feed_of_btc_dead_eth_and_sol_go_on() -> None:
             for pattern in ("*btcusdt*", "*BTCUSDT*", "*BTC-USDT*"):
                 venues.fault(venue, {"fault": "silent", "topic": pattern})
             venues.fault(venue, {"fault": "rest", "path": "/fapi/v1/openInterest", "status": 500})
-        ingest.until(lambda: True, "")
         marks = {symbol: count(ingest, symbol, Kind.MARK_PRICE) for symbol in ("BTC", "ETH", "SOL")}
         ticks = {symbol: count(ingest, symbol, Kind.TICK) for symbol in ("BTC", "ETH", "SOL")}
 
