@@ -1,0 +1,36 @@
+"""The documents: links lead somewhere, every command they name exists, decisions are numbered without holes."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_relative_links_lead_somewhere(document: Path) -> None:
+    links = re.findall(r"\]\((?!https?:|#)([^)#\s]+)", document.read_text())
+    assert [link for link in links if not (document.parent / link).exists()] == []
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_make_targets_and_commands_that_are_named_exist(document: Path) -> None:
+    text = document.read_text()
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    named = set(re.findall(r"`make ([a-z]+)", text)) | set(re.findall(r"^make ([a-z]+)", text, re.MULTILINE))
+    assert named <= targets
+    assert [name for name in re.findall(r"\bbin/([a-z]+)\b", text) if not (ROOT / "bin" / name).is_file()] == []
+
+
+def test_decisions_are_numbered_once() -> None:
+    numbers = [path.name[:4] for path in sorted((ROOT / "docs" / "decisions").glob("*.md"))]
+    assert numbers == sorted(set(numbers))
+    assert all(re.fullmatch(r"\d{4}", number) for number in numbers)
+
+
+def test_the_readme_names_every_document() -> None:
+    readme = (ROOT / "README.md").read_text()
+    missing = [path.name for path in (ROOT / "docs").glob("*.md") if f"docs/{path.name}" not in readme]
+    assert missing == []
