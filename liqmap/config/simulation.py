@@ -252,6 +252,7 @@ _FAMILIES: dict[str, dict[str, Any]] = {"habits": _HABITS, "crowds": _CROWDS}
 
 _PRESETS: dict[str, dict[str, Any]] = {
     "demo": {
+        "seed": 7,
         "price": {
             "daily_volatility_pct": 2.5,
             "swing_pct": 0.28,
@@ -270,7 +271,7 @@ _PRESETS: dict[str, dict[str, Any]] = {
         },
         "trades_per_s": 18.0,
         "leverage_multiple": 0.9,
-        "open_interest_growth": 0.08,
+        "open_interest_growth": 0.14,
         "growth_hours": 1.5,
         "level_spread": 0.01,
         "restore_min": 2.0,

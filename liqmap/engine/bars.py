@@ -36,30 +36,13 @@ _SOURCE_OF_KIND[[Kind.MARK_PRICE, Kind.MID_PRICE, Kind.TRADE]] = range(_SOURCES)
 class OpenInterestStep:
     """What is known of a minute's change of open interest: base, one-sided; NaN is unknown.
 
-    `change_base` is the net change; `opened_base` and `closed_base` are what was opened and closed at least, and differ
-    by it. `previous_base` is the level before the first change. `spans`: (minutes covered, change) of each.
+    `change_base` is the net change over all venues, `previous_base` the level before the first one, `spans` are
+    (minutes covered, change) of each.
     """
 
     change_base: float
-    opened_base: float
-    closed_base: float
     previous_base: float
     spans: tuple[tuple[int, float], ...]
-
-
-def opened_and_closed(changes: list[float]) -> tuple[float, float]:
-    """How much was opened and closed at least when one venue's open interest changed so, in this order.
-
-    The largest rise within the minute was opened, the largest fall closed, and the two differ by the net change. A
-    reading that flickers between two values counts once, however often it is read.
-    """
-    level = lowest = highest = rise = fall = 0.0
-    for change in changes:
-        level += change
-        lowest, highest = min(lowest, level), max(highest, level)
-        rise, fall = max(rise, level - lowest), max(fall, highest - level)
-    opened = max(rise, level + fall)
-    return opened, opened - level
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,16 +95,10 @@ class MinuteTape:
 
     def step(self) -> OpenInterestStep:
         """The booked changes, put together."""
-        by_venue: dict[int, list[float]] = {}
-        for venue, _, change in self.changes:
-            by_venue.setdefault(venue, []).append(change)
-        if not by_venue:
-            return OpenInterestStep(np.nan, np.nan, np.nan, self.previous_base, ())
-        opened, closed = zip(*map(opened_and_closed, by_venue.values()), strict=True)
+        if not self.changes:
+            return OpenInterestStep(np.nan, self.previous_base, ())
         return OpenInterestStep(
             change_base=sum(change for _, _, change in self.changes),
-            opened_base=sum(opened),
-            closed_base=sum(closed),
             previous_base=self.previous_base,
             spans=tuple((minutes, change) for _, minutes, change in self.changes),
         )

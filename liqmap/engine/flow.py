@@ -1,11 +1,10 @@
 """The flow model: open interest that comes in is opened at the price of its minute, what price passes is swept.
 
-Per minute, with a known change of open interest, split by venue into what was opened and closed at least (with one
-reading a minute that is the change itself, above or below zero; see `bars.opened_and_closed`):
+Per minute, with a known net change of open interest:
   decay      everything by 0.995 per minute of elapsed time;
-  close      both sides shrink by min(closed / previous open interest, 0.25); unknown change or level: nothing closes;
+  close      when it fell, both sides shrink by min(-change / previous open interest, 0.25);
   sweep      what the minute traversed loses 70 %: longs from its low upwards, shorts from its high downwards;
-  open       every new contract has one long and one short, so both sides receive opened * price, split over the
+  open       every new contract has one long and one short, so both sides receive change * price, split over the
              tiers by weight, at entry * (1 -+ (1/L - mmr)), smeared;
   forget     what then lies behind the closing price is no longer projected.
 No tilt by the aggressor's share: only grades could justify one.
@@ -49,7 +48,7 @@ class FlowModel:
             longs, shorts = traversed(self._prices, bar.low, bar.high)
             self.usd[0, :, longs] *= 1 - self._spec.sweep_share
             self.usd[1, :, shorts] *= 1 - self._spec.sweep_share
-        if bar.open_interest.opened_base > 0:
+        if bar.open_interest.change_base > 0:
             self._open(bar, entries, weights)
         if bar.known:
             longs, shorts = traversed(self._prices, bar.close, bar.close)
@@ -67,15 +66,15 @@ class FlowModel:
     def _shrink(self, bar: MinuteBar) -> float:
         """The share of both sides that closed; nothing closes on what is not known."""
         step = bar.open_interest
-        if step.closed_base > 0 and step.previous_base > 0:
-            return min(step.closed_base / step.previous_base, self._spec.shrink_limit)
+        if step.change_base < 0 and step.previous_base > 0:
+            return min(-step.change_base / step.previous_base, self._spec.shrink_limit)
         return 0.0
 
     def _open(self, bar: MinuteBar, entries: EntryHistory, weights: NDArray[np.float64]) -> None:
         profile = entries.profile(bar.open_interest.spans)
         if profile is None:
             return
-        dollars = bar.open_interest.opened_base * profile.shares * profile.prices
+        dollars = bar.open_interest.change_base * profile.shares * profile.prices
         for side, sign in enumerate(SIGNS):
             for tier, distance in enumerate(self._distances):
                 share = float(weights[side, tier])

@@ -245,7 +245,7 @@ class SimulatedMarket:
         config, days = self._config, dt_ms / DAY_MS
         keep = 0.5 ** (days / _LEVEL_HALF_LIFE_DAYS)
         self._level_wander = keep * self._level_wander + np.sqrt(1.0 - keep**2) * self._random.standard_normal()
-        hours = max(self._now_ms - self._start_ms, 0) / 3_600_000.0
+        hours = max(self._now_ms - self._start_ms + _WARM_UP_MS, 0) / 3_600_000.0
         growth = 1.0 + config.open_interest_growth * (1.0 - np.exp(-hours / config.growth_hours))
         growth *= np.exp(config.level_spread * self._level_wander)
         trend = self._price.trend
