@@ -10,7 +10,7 @@ help:
 	@echo "make setup     the environment in .venv"
 	@echo "make run       the whole system on a simulated market, http://127.0.0.1:8899"
 	@echo "make test      the test suite"
-	@echo "make check     formatting, lint, types, floors"
+	@echo "make check     formatting, lint, types, floors, dead code"
 	@echo "make bench     benchmarks and the table of speeds"
 	@echo "make findings  every known defect with the tests that keep it away"
 	@echo "make prove     the slow evidence: long runs, many kills"
@@ -36,6 +36,7 @@ check: setup
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --config setup.cfg
+	$(BIN)/vulture
 
 format: setup
 	$(BIN)/ruff format .

@@ -83,9 +83,7 @@ def setup(
         root.addHandler(handler)
     logging.captureWarnings(True)
     sys.excepthook = _log_uncaught
-    threading.excepthook = lambda args: _log_uncaught(
-        args.exc_type, args.exc_value or args.exc_type(), args.exc_traceback
-    )
+    threading.excepthook = _log_uncaught_in_thread
 
 
 def reopen() -> None:

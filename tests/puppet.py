@@ -1,6 +1,6 @@
 """A child process for tests of the supervisor: does as it is told on its command line.
 
-obedient: ends with 0 on TERM · stubborn: takes no notice of TERM · exit N: ends at once with N ·
+obedient: ends with 0 on TERM, by the signal on HUP · stubborn: takes no notice of TERM · exit N: ends at once with N ·
 family: obedient, with a child of its own that takes no notice of anything. Each writes `up <pid>` to stdout first.
 """
 
@@ -17,6 +17,7 @@ from liqmap.child import die_with_parent
 def main() -> None:
     faulthandler.enable()
     die_with_parent()
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup it is ignored, and that is inherited
     told = sys.argv[1]
     if told == "exit":
         raise SystemExit(int(sys.argv[2]))

@@ -9,7 +9,6 @@ from liqmap.config.simulation import SimConfig, sim_config
 
 Positive = Annotated[float, Meta(gt=0)]
 Share = Annotated[float, Meta(ge=0, le=1)]
-Port = Annotated[int, Meta(ge=1, le=65535)]
 WsUrl = Annotated[str, Meta(pattern=r"^wss?://[^\s]+$")]
 MarketRoute = Annotated[str, Meta(pattern=r"^wss?://[^\s]+/market/?$")]
 PublicRoute = Annotated[str, Meta(pattern=r"^wss?://[^\s]+/public/?$")]
@@ -154,7 +153,6 @@ class ModelConfig(_Section, frozen=True):
     anchor_drift: Share = 0.1
     """The window moves when price is this share of the anchor away from it."""
     trigger_clamp_s: Positive = 2.0
-    pool_range_pct: Positive = 10.0
     pool_width_pct: Positive = 0.5
     pools_per_side: Annotated[int, Meta(ge=1, le=64)] = 12
 

@@ -93,10 +93,3 @@ class PriceSource(IntEnum):
     MARK = 1
     MID = 2
     LAST_TRADE = 3
-
-
-class ModelName(IntEnum):
-    """Projection models, in the order in which frames hold them."""
-
-    FLOW = 1
-    INVENTORY = 2

@@ -78,9 +78,3 @@ class Event(NamedTuple):
     def packed(self, sequence: int) -> bytes:
         """The 64 bytes of EVENT_DTYPE for this fact under `sequence`."""
         return _PACK(sequence, *self)
-
-
-def events_array(events: list[Event], first_sequence: int = 1) -> np.ndarray:
-    """Array of EVENT_DTYPE for `events`, numbered from `first_sequence`."""
-    buffer = b"".join(event.packed(first_sequence + i) for i, event in enumerate(events))
-    return np.frombuffer(buffer, dtype=EVENT_DTYPE)

@@ -167,11 +167,6 @@ class Handoff:
                 self._changed.notify_all()
         return taken
 
-    def wake(self) -> None:
-        """Make a waiting `take` return."""
-        with self._changed:
-            self._changed.notify_all()
-
     def close(self) -> None:
         """No more frames are taken; givers that wait go on."""
         with self._changed:

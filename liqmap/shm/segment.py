@@ -252,17 +252,6 @@ class Segment:
         """True where payloads carry a checksum."""
         return bool(self._get("checksums"))
 
-    def is_current(self) -> bool:
-        """True while the name still leads to this very segment (a look at the file system, not for hot paths)."""
-        try:
-            with (SHM_DIR / self.name).open("rb", buffering=0) as file:
-                head = os.pread(file.fileno(), SEGMENT_HEADER.itemsize, 0)
-        except FileNotFoundError:
-            return False
-        if len(head) < SEGMENT_HEADER.itemsize:
-            return False
-        return int(np.frombuffer(head, SEGMENT_HEADER)["generation"][0]) == self.generation
-
     # -- laying arrays over it -----------------------------------------------------------------------------------
 
     def view(self) -> memoryview:

@@ -40,11 +40,6 @@ class Makers:
         """Whole lots they are long."""
         return int(self.inventory[self.inventory > 0].sum())
 
-    @property
-    def short_lots(self) -> int:
-        """Whole lots they are short, as a positive number."""
-        return int(-self.inventory[self.inventory < 0].sum())
-
     def trade(self, lots: int, generator: np.random.Generator) -> None:
         """Buy `lots` (negative: sell) from people."""
         if lots == 0:

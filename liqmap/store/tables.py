@@ -33,7 +33,7 @@ class TableError(Exception):
 class Bar(NamedTuple):
     """One minute. Prices quote, volumes and open interest base, change USD; NaN: unknown.
 
-    `taker_buy_share` (0..1) is used only where the volumes are missing.
+    `taker_buy_share` (0..1) says something only where the volumes are missing, and never makes a volume.
     """
 
     minute_ms: int
@@ -115,13 +115,6 @@ def tables_of(directory: Path, symbol: str) -> TableSet:
         return next((path for path in candidates if path.is_file()), None)
 
     return TableSet(symbol, found("bars_1m"), found("liquidations"), found("hourly"))
-
-
-def first_minute_ms(tables: TableSet) -> int | None:
-    """Where the bars of a symbol begin; None without bars. Raises TableError, OSError."""
-    if tables.bars is None:
-        return None
-    return next((bar.minute_ms for bar in read_bars(tables.bars)), None)
 
 
 # Cells ---------------------------------------------------------------------------------------------------------------

@@ -15,12 +15,13 @@ from numpy.typing import NDArray
 
 from liqmap.config import parse
 from liqmap.domain.enums import Kind
-from liqmap.domain.event import EVENT_DTYPE, Event, events_array
+from liqmap.domain.event import EVENT_DTYPE, Event
 from liqmap.engine.engine import Engine
 from liqmap.engine.spec import EngineSpec
 from liqmap.shm.plan import create_all
 from liqmap.worker.publication import Publication
 from tests.bench.table import Row, seconds_each
+from tests.events import events_array
 
 START_NS = 1_700_000_040_000_000_000
 SECOND_NS = 1_000_000_000

@@ -8,11 +8,12 @@ from numpy.typing import NDArray
 
 from liqmap.config import parse
 from liqmap.domain.enums import Kind, Topic, Venue
-from liqmap.domain.event import Event, events_array
+from liqmap.domain.event import Event
 from liqmap.engine.engine import Engine
 from liqmap.engine.frames import MinuteFrame
 from liqmap.sim.market import SimulatedMarket
 from liqmap.sim.tape import Tape
+from tests.events import events_array
 from tests.unit.engine_tape import BTC, digest, prices_of
 
 START_MS = 1_700_000_040_000

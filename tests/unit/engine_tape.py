@@ -8,10 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from liqmap.domain.enums import GapReason, Kind, PositionSide, TakerSide, Topic, Venue
-from liqmap.domain.event import Event, events_array
+from liqmap.domain.event import Event
 from liqmap.engine.engine import Engine
 from liqmap.engine.frames import Liquidation, MinuteFrame
 from liqmap.engine.spec import EngineSpec
+from tests.events import events_array
 
 START_S = 1_700_000_040  # a whole minute
 SECOND_NS = 1_000_000_000

@@ -5,8 +5,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from liqmap.domain.enums import Kind
-from liqmap.domain.event import EVENT_DTYPE, FLAG_FROM_BAR, events_array
+from liqmap.domain.event import EVENT_DTYPE, FLAG_FROM_BAR
 from liqmap.engine.engine import Engine
+from tests.events import events_array
 from tests.unit.engine_tape import BTC, START_S, digest, quiet, run, stream, tick
 
 KINDS = np.array([kind.value for kind in Kind] + [200, 0], dtype=np.uint8)

@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from liqmap.domain.enums import PositionSide
-from liqmap.domain.event import events_array
 from liqmap.engine.engine import Engine
 from liqmap.engine.evidence import trigger_price
+from tests.events import events_array
 from tests.unit.engine_tape import BTC, at, liquidated, mark, prices_of, quiet, run, stream, tick, trade
 
 LONG, SHORT = PositionSide.LONG, PositionSide.SHORT

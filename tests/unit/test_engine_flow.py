@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from liqmap.domain.enums import PositionSide, Venue
-from liqmap.domain.event import events_array
 from liqmap.engine.engine import Engine
 from liqmap.engine.smear import smear
+from tests.events import events_array
 from tests.unit.engine_tape import (
     BTC,
     change,

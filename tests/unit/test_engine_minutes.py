@@ -5,8 +5,9 @@ import math
 import pytest
 
 from liqmap.domain.enums import PositionSide, PriceSource, TakerSide, Topic, Venue
-from liqmap.domain.event import Event, events_array
+from liqmap.domain.event import Event
 from liqmap.engine.engine import HOLE_MINUTES, Engine
+from tests.events import events_array
 from tests.unit.engine_tape import (
     BTC,
     START_S,

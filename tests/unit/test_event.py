@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from liqmap.domain.enums import Kind, PositionSide, Venue
-from liqmap.domain.event import EVENT_DTYPE, MISSING, NO_INSTRUMENT, Event, events_array
+from liqmap.domain.event import EVENT_DTYPE, MISSING, NO_INSTRUMENT, Event
+from tests.events import events_array
 
 _int64 = st.integers(-(2**63), 2**63 - 1)
 _float = st.floats(allow_nan=False)

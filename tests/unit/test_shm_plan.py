@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from liqmap.config import Config, parse
-from liqmap.domain.event import Event, events_array
+from liqmap.domain.event import Event
 from liqmap.shm.board import BoardReader, BoardWriter
 from liqmap.shm.faults import SegmentHeld, SegmentMissing, SegmentRetired, SharedMemoryFull
 from liqmap.shm.layout import FEEDS
@@ -21,6 +21,7 @@ from liqmap.shm.ring import RingReader, RingWriter
 from liqmap.shm.rows import RowsReader, RowsWriter
 from liqmap.shm.segment import Segment, segments_in
 from liqmap.shm.status import Heartbeat, processes, read_heartbeats
+from tests.events import events_array
 
 
 @pytest.fixture

@@ -12,12 +12,13 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from numpy.typing import NDArray
 
-from liqmap.domain.event import EVENT_DTYPE, Event, events_array
+from liqmap.domain.event import EVENT_DTYPE, Event
 from liqmap.shm.board import create_board
 from liqmap.shm.faults import LayoutMismatch
 from liqmap.shm.layout import DIRECTORY, RING_HEADER, SEGMENT_HEADER, word_indexes
 from liqmap.shm.ring import RingReader, RingWriter, create_ring, ring_counters
 from liqmap.shm.segment import Segment
+from tests.events import events_array
 
 CAPACITY = 16
 FIRST_SEQUENCE = (7 << 40) + 1

@@ -13,7 +13,6 @@ from liqmap.store.tables import (
     Bar,
     RecordedLiquidation,
     TableError,
-    first_minute_ms,
     read_bars,
     read_hourly,
     read_liquidations,
@@ -126,5 +125,4 @@ def test_the_files_of_a_directory(write: Callable[..., Path], tmp_path: Path) ->
     assert found.bars == tmp_path / "bars_1m_BTC.csv.gz"
     assert found.liquidations == tmp_path / "liquidations_BTC.csv"
     assert found.hourly is None
-    assert first_minute_ms(found) == MINUTE
-    assert first_minute_ms(tables_of(tmp_path, "ETH")) is None
+    assert tables_of(tmp_path, "ETH").bars is None
