@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from liqmap import __version__
+from liqmap.client import Client
 from liqmap.config import EXIT_CONFIG, Config, ConfigError, load, parse, paths
 from liqmap.config.home import base_dir, configuration_file
 from liqmap.supervisor.control import ControlClient
@@ -54,6 +55,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(f"the connection broke: {error}", EXIT_NO_DAEMON, flags.json)
     finally:
         client.close()
+    if flags.command == "status" and answer.get("ok"):
+        with Client(answer["instance"]) as reader:
+            answer["problems"] = [*answer["problems"], *reader.status().data_problems]
     if flags.json:
         print(json.dumps(answer, indent=1))
     elif not answer.get("ok"):

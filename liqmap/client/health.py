@@ -1,6 +1,6 @@
 """From what the processes say of themselves to a verdict, and to sentences a tired person understands."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from liqmap.client.records import Gap, ProcessStatus, SymbolStatus, VenueStatus
@@ -61,6 +61,16 @@ def problems(
     for name, process in processes.items():
         if process.state and process.state.upper() not in ("RUNNING", "STOPPED"):
             yield _process_in_words(name, process)
+    yield from data_problems(symbols, feeds, gaps, processes)
+
+
+def data_problems(
+    symbols: Mapping[str, SymbolStatus],
+    feeds: Mapping[str, VenueStatus],
+    gaps: tuple[Gap, ...],
+    processes: Mapping[str, ProcessStatus],
+) -> Iterator[str]:
+    """What is wrong with maps and feeds; processes only explain it."""
     for name, symbol in symbols.items():
         if not symbol.ready:
             yield symbol_in_words(name, symbol, processes)
@@ -71,8 +81,7 @@ def problems(
             yield f"{name} does not deliver: {venue.reason or venue.state or 'no reason known'}"
         if venue.refused_instruments:
             yield f"{name}: {venue.refused_instruments} instruments of unknown size were refused"
-    for gap in gaps:
-        yield _gap_in_words(gap)
+    yield from _gaps_in_words(gaps)
 
 
 def _process_in_words(name: str, process: ProcessStatus) -> str:
@@ -90,12 +99,26 @@ def symbol_in_words(name: str, symbol: SymbolStatus, processes: Mapping[str, Pro
     process = processes.get(name)
     state = f" (its process is {process.state.lower()})" if process is not None and process.state else ""
     if symbol.age_ms is None:
-        return f"{name} has not published a map yet{state}"
+        return f"{name} has not published a map yet: no market data has arrived{state}"
     return f"{name} is stale: its newest map is {symbol.age_ms / 1000:.1f} s old{state}"
 
 
-def _gap_in_words(gap: Gap) -> str:
-    what = "nothing" if gap.topic == "all" else f"no {gap.topic.replace('_', ' ')}"
-    whom = f" for {gap.symbol}" if gap.symbol else ""
-    where = "any venue" if gap.venue == "all" else gap.venue
-    return f"{what} arrives from {where}{whom}: {gap.reason.replace('_', ' ')}"
+def _gaps_in_words(gaps: tuple[Gap, ...]) -> Iterator[str]:
+    """What is missing, put together: one sentence per venue, reason and set of symbols, however many topics it hits."""
+    symbols: dict[tuple[str, str, str], list[str]] = {}
+    for gap in gaps:
+        symbols.setdefault((gap.venue, gap.reason, gap.topic), []).append(gap.symbol or "")
+    topics: dict[tuple[str, str, tuple[str, ...]], list[str]] = {}
+    for (venue, reason, topic), hit in symbols.items():
+        topics.setdefault((venue, reason, tuple(sorted(hit))), []).append(topic)
+    for (venue, reason, hit_symbols), hit_topics in topics.items():
+        what = "nothing" if "all" in hit_topics else f"no {_listed(topic.replace('_', ' ') for topic in hit_topics)}"
+        whom = _listed(symbol for symbol in hit_symbols if symbol)
+        where = "any venue" if venue == "all" else venue
+        yield f"{what} arrives from {where}{whom and f' for {whom}'}: {reason.replace('_', ' ')}"
+
+
+def _listed(words: Iterable[str]) -> str:
+    """a, b or c."""
+    several = list(words)
+    return " or ".join([", ".join(several[:-1]), several[-1]] if len(several) > 1 else several)

@@ -193,6 +193,7 @@ class Client:
             feeds=MappingProxyType(dict(venues)),
             symbols=MappingProxyType(symbols),
             problems=tuple(health.problems(symbols, venues, feeds.gaps, processes, supervisor_age_ms)),
+            data_problems=tuple(health.data_problems(symbols, venues, feeds.gaps, processes)),
         )
 
     def why_not(self, symbol: str) -> str | None:

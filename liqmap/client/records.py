@@ -245,3 +245,5 @@ class Status:
     feeds: Mapping[str, VenueStatus]
     symbols: Mapping[str, SymbolStatus]
     problems: tuple[str, ...]
+    data_problems: tuple[str, ...]
+    """Those of `problems` that are about maps and feeds."""

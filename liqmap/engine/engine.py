@@ -87,7 +87,7 @@ class Engine:
             tape = intake.tape
             projection, evidence = state.seen_with(tape.open_liquidations, tape.open_range(now_ns), mark)
         return LiveFrame(
-            facts=self._facts(intake, now_ns, mark, source, mark_ns),
+            facts=self._facts(intake, (intake.as_of_ns(now_ns), now_ns), mark, source, mark_ns),
             leverages=self.spec.leverages,
             weights=self.weights.copy(),
             projection_usd=projection,
@@ -160,7 +160,7 @@ class Engine:
         for liquidation in tape.liquidations:
             by_side[liquidation.side - 1] += liquidation.notional_usd
         return MinuteFrame(
-            facts=self._facts(intake, end_ns, bar.close if bar.known else mark, source, mark_ns),
+            facts=self._facts(intake, (end_ns, end_ns), bar.close if bar.known else mark, source, mark_ns),
             open=bar.open,
             high=bar.high,
             low=bar.low,
@@ -179,8 +179,12 @@ class Engine:
         """Projection and evidence of a map that has no window yet."""
         return np.zeros((SIDES, len(self.spec.leverages), 0), np.float32), np.zeros((SIDES, 0), np.float32)
 
-    def _facts(self, intake: Intake, as_of_ns: int, mark: float, source: PriceSource | None, mark_ns: int) -> Facts:
-        state, levels = self._state, intake.ledger.levels(as_of_ns)
+    def _facts(
+        self, intake: Intake, times_ns: tuple[int, int], mark: float, source: PriceSource | None, mark_ns: int
+    ) -> Facts:
+        """The facts of a frame; `times_ns`: what it is as of, and engine time, by which staleness is judged."""
+        as_of_ns, now_ns = times_ns
+        state, levels = self._state, intake.ledger.levels(now_ns)
         outside = state.outside_usd() if state else np.zeros((SIDES, 2))
         open_interest_usd = levels.total_base * mark
         per_side_usd = state.model.total_usd() / SIDES if state else 0.0

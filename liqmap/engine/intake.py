@@ -7,15 +7,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from liqmap.domain.enums import Kind, PositionSide
-from liqmap.domain.event import Event
+from liqmap.domain.event import FLAG_FROM_BAR, Event
 from liqmap.engine.bars import VENUE_CLOCK_NS, Tape
 from liqmap.engine.evidence import trigger_price
 from liqmap.engine.frames import Liquidation
 from liqmap.engine.gaps import GapBook
 from liqmap.engine.ledger import Change, OpenInterestLedger
-from liqmap.engine.spec import MILLISECOND_NS, SECOND_NS, EngineSpec
+from liqmap.engine.spec import MILLISECOND_NS, MINUTE_S, SECOND_NS, EngineSpec
 
 _SIDES_OF_POSITIONS: Final = frozenset(PositionSide)
+_MINUTE_NS: Final = MINUTE_S * SECOND_NS
+_NOT_OF_THE_MARKET: Final = (Kind.TICK, Kind.GAP)
 
 
 class Intake:
@@ -26,6 +28,8 @@ class Intake:
         self.ledger = OpenInterestLedger(spec.oi_max_age_s, spec.oi_jump_limit)
         self.gaps = GapBook()
         self.events = 0
+        self._said_ns = -1
+        self._bar_end_ns = -1
         self.liquidations = 0
         self.liquidated_usd = {PositionSide.LONG: 0.0, PositionSide.SHORT: 0.0}
         self.last_trigger = float("nan")
@@ -53,6 +57,20 @@ class Intake:
             self._singly[event.kind](sequence, event, int(clock_ns[i]))
         self.tape.add(events[done:])
         self.events += len(events)
+        self._hear(events, clock_ns)
+
+    def as_of_ns(self, now_ns: int) -> int:
+        """The time up to which the market has spoken, -1: never. Ticks and gaps are not the market; a print made from a
+        minute bar speaks for the whole of its minute."""
+        return min(now_ns, max(self._said_ns, self._bar_end_ns))
+
+    def _hear(self, events: NDArray[np.void], clock_ns: NDArray[np.int64]) -> None:
+        market = np.flatnonzero(~np.isin(events["kind"], _NOT_OF_THE_MARKET))
+        if len(market):
+            last = market[-1]
+            self._said_ns = int(clock_ns[last])
+            if events["flags"][last] & FLAG_FROM_BAR:
+                self._bar_end_ns = (self._said_ns // _MINUTE_NS + 1) * _MINUTE_NS
 
     def _liquidation(self, sequence: int, event: Event, now_ns: int) -> None:
         has_printed = 0 < event.price < np.inf

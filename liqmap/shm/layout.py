@@ -233,7 +233,7 @@ OI_VENUES: Final = 4
 """Open-interest series by Venue number."""
 
 _FRAME_FACTS: Final = [
-    ("as_of_ns", "<i8"),  # engine time the frame stands for
+    ("as_of_ns", "<i8"),  # engine time up to which the market has spoken: it stands still while every feed is dead
     ("sequence", "<u8"),  # last event contained
     ("frame", "<u8"),  # rises by one with every frame of this worker's life
     ("born_ns", "<i8"),  # engine time of the first event this map has seen: what came before is not in it

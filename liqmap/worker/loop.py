@@ -90,7 +90,7 @@ class Loop:
         self._tell_of_window()
         if self._pace.due(self._engine.tick_ns):
             live = self._engine.live()
-            if live is not None:
+            if live is not None and live.facts.as_of_ns >= 0:  # a market that never spoke has no map
                 self._publication.live(live, self._ring.lost)
 
     def _tell_of_window(self) -> None:

@@ -77,7 +77,10 @@ def test_never_published_is_503_with_a_reason_and_nothing_else(path: str) -> Non
         assert answer.status_code == 503 and int(answer.headers["Retry-After"]) > 0
         body = answer.get_json()
         assert set(body) == {"error"} and body["error"]["code"] == "warming_up"
-        assert "has not published a map yet (its process is running)" in body["error"]["message"]
+        assert (
+            "has not published a map yet: no market data has arrived (its process is running)"
+            in body["error"]["message"]
+        )
 
 
 def test_ready_says_why_not(web: FlaskClient, set_: Stage, clock: ManualClock) -> None:

@@ -245,6 +245,14 @@ def test_problems_are_words_that_name_what_is_wrong(set_: Stage) -> None:
     assert "no liquidation arrives from bybit for BTC: disconnected" in problems
 
 
+def test_a_venue_that_is_gone_is_one_sentence_however_many_topics_and_symbols_it_carried(set_: Stage) -> None:
+    topics = (Topic.TRADE, Topic.MARK_PRICE, Topic.OPEN_INTEREST)
+    set_.write_feeds(missing=tuple((Venue.OKX, topic, symbol) for topic in topics for symbol in ("BTC", "ETH")))
+    with set_.client() as client:
+        said = [problem for problem in client.status().problems if "arrives" in problem]
+    assert said == ["no mark price, open interest or trade arrives from okx for BTC or ETH: disconnected"]
+
+
 def test_threads_may_share_one_client(set_: Stage) -> None:
     client = set_.client()
     torn: list[str] = []

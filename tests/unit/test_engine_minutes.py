@@ -5,7 +5,7 @@ import math
 import pytest
 
 from liqmap.domain.enums import PositionSide, PriceSource, TakerSide, Topic, Venue
-from liqmap.domain.event import Event
+from liqmap.domain.event import FLAG_FROM_BAR, Event
 from liqmap.engine.engine import HOLE_MINUTES, Engine
 from tests.events import events_array
 from tests.unit.engine_tape import (
@@ -105,8 +105,35 @@ def test_a_symbol_with_every_feed_dead_still_closes_its_minutes_and_keeps_its_ma
     assert after.projection_usd.sum() == pytest.approx(kept * before.projection_usd.sum(), rel=1e-5)
     live = engine.live()
     assert live is not None
-    assert live.facts.as_of_ns == at(900)
     assert live.facts.mark_as_of_ns == at(295), "the price says how old it is"
+
+
+@pytest.mark.finding("M15")
+def test_while_nobody_speaks_the_map_stays_as_of_the_last_word_so_that_readers_see_it_grow_stale() -> None:
+    spoken = [mark(second, 60_000.0) for second in range(100)]
+    engine, _ = run(spoken, until_s=400)
+    live = engine.live()
+    assert live is not None
+    assert engine.engine_ns == at(400)
+    assert live.facts.as_of_ns == at(99)
+
+
+def test_a_market_that_never_spoke_is_as_of_no_time_at_all() -> None:
+    engine, _ = run([], until_s=100)
+    live = engine.live()
+    assert live is not None
+    assert live.facts.as_of_ns == -1
+
+
+def test_a_print_made_from_a_minute_bar_speaks_for_the_whole_of_its_minute() -> None:
+    engine, _ = run([mark(125, 60_000.0)._replace(flags=FLAG_FROM_BAR)], until_s=150)
+    live = engine.live()
+    assert live is not None
+    assert live.facts.as_of_ns == at(150)
+    engine, _ = run([mark(125, 60_000.0)._replace(flags=FLAG_FROM_BAR)], until_s=250)
+    live = engine.live()
+    assert live is not None
+    assert live.facts.as_of_ns == at(180)
 
 
 def test_a_mark_that_dies_within_a_minute_hands_over_within_that_minute() -> None:
