@@ -15,14 +15,22 @@ from liqmap.domain.enums import GapReason, Topic, Venue
 
 ALL: Final = "all"
 
+PRICE_TOPICS: Final = (Topic.MARK_PRICE, Topic.TRADE, Topic.DEPTH)
+"""What a map can follow the price by."""
+
 
 @dataclass(frozen=True, slots=True)
 class Feeds:
-    """One published feeds board, decoded. `gaps_version` is the same for equal gaps in every process."""
+    """One published feeds board, decoded. `gaps_version` is the same for equal gaps in every process.
+
+    `priceless`: symbols of which no venue delivers any price now. `finished`: a replay has come to its end.
+    """
 
     gaps: tuple[Gap, ...]
     gaps_version: int
     board: NDArray[Any] | None
+    priceless: frozenset[str] = frozenset()
+    finished: bool = False
 
     def gaps_of(self, symbol: str) -> tuple[Gap, ...]:
         """The gaps that concern one symbol."""
@@ -36,7 +44,7 @@ NO_FEEDS: Final = Feeds((Gap(ALL, ALL, None, None, "not_connected"),), 1, None)
 def decode(board: NDArray[Any], *, silent: bool) -> Feeds:
     """The feeds of a board. `silent`: ingest itself has stopped speaking, so nothing arrives."""
     gaps = tuple(sorted(_stopped(board) if silent else _open(board), key=_order))
-    return Feeds(gaps, zlib.crc32(repr(gaps).encode()), board)
+    return Feeds(gaps, zlib.crc32(repr(gaps).encode()), board, _priceless(board), bool(board["finished"]))
 
 
 def venue_names(board: NDArray[Any]) -> list[str]:
@@ -97,6 +105,14 @@ def _open(board: NDArray[Any]) -> Iterator[Gap]:
             last_ns = int(row["last_event_ns"])
             reason = GapReason.SILENT if row["silent"] else GapReason.NOT_CONNECTED
             yield Gap(*key, last_ns // 1_000_000 if last_ns >= 0 else None, reason.name.lower())
+
+
+def _priceless(board: NDArray[Any]) -> frozenset[str]:
+    """Symbols that have price feeds, every one of them missing."""
+    rows = _rows(board, "topics", "topic_count")
+    rows = rows[np.isin(rows["topic"], PRICE_TOPICS)]
+    there = {bytes(symbol) for symbol in rows["symbol"][rows["missing"] == 0]}
+    return frozenset(text(symbol) for symbol in {bytes(symbol) for symbol in rows["symbol"]} - there)
 
 
 def _stopped(board: NDArray[Any]) -> Iterator[Gap]:

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
+from liqmap.client.feeds import Feeds
 from liqmap.client.records import Gap, ProcessStatus, SymbolStatus, VenueStatus
 from liqmap.client.words import known, text
 from liqmap.shm.status import Beat
@@ -22,9 +23,12 @@ def process_statuses(board: Any | None, beats: Mapping[str, Beat], monotonic_ns:
 
 
 def _process(row: Any | None, beat: Beat | None, monotonic_ns: int) -> ProcessStatus:
-    age_s = beat.age_s(monotonic_ns) if beat is not None else None
+    """Pid and heartbeat belong to the living process that the supervisor names: what a dead one left in its row of
+    heartbeats does not count. Without a supervisor's table the rows are all there is."""
     died = row is not None and int(row["exit_code"]) != NEVER_DIED
-    pid = (beat.pid if beat is not None else 0) or (int(row["pid"]) if row is not None else 0)
+    pid = int(row["pid"]) if row is not None else beat.pid if beat is not None else 0
+    beat = beat if beat is not None and beat.pid == pid else None
+    age_s = beat.age_s(monotonic_ns) if beat is not None else None
     return ProcessStatus(
         state=text(row["state"]) if row is not None else "",
         pid=pid or None,
@@ -51,7 +55,7 @@ def verdict(symbols: Mapping[str, SymbolStatus], feeds: Mapping[str, VenueStatus
 def problems(
     symbols: Mapping[str, SymbolStatus],
     feeds: Mapping[str, VenueStatus],
-    gaps: tuple[Gap, ...],
+    missing: Feeds,
     processes: Mapping[str, ProcessStatus],
     supervisor_age_ms: int | None,
 ) -> Iterator[str]:
@@ -61,16 +65,18 @@ def problems(
     for name, process in processes.items():
         if process.state and process.state.upper() not in ("RUNNING", "STOPPED"):
             yield _process_in_words(name, process)
-    yield from data_problems(symbols, feeds, gaps, processes)
+    yield from data_problems(symbols, feeds, missing, processes)
 
 
 def data_problems(
     symbols: Mapping[str, SymbolStatus],
     feeds: Mapping[str, VenueStatus],
-    gaps: tuple[Gap, ...],
+    missing: Feeds,
     processes: Mapping[str, ProcessStatus],
 ) -> Iterator[str]:
     """What is wrong with maps and feeds; processes only explain it."""
+    if missing.finished:
+        yield "the replay has ended: nothing more comes"
     for name, symbol in symbols.items():
         if not symbol.ready:
             yield symbol_in_words(name, symbol, processes)
@@ -81,7 +87,7 @@ def data_problems(
             yield f"{name} does not deliver: {venue.reason or venue.state or 'no reason known'}"
         if venue.refused_instruments:
             yield f"{name}: {venue.refused_instruments} instruments of unknown size were refused"
-    yield from _gaps_in_words(gaps)
+    yield from _gaps_in_words(missing.gaps)
 
 
 def _process_in_words(name: str, process: ProcessStatus) -> str:
@@ -94,13 +100,22 @@ def _exit_in_words(code: int) -> str:
     return f"signal {-code}" if code < 0 else f"exit code {code}"
 
 
+def why_not_ready(symbol: str, age_ms: int | None, *, old: bool = True, finished: bool = False) -> str:
+    """Why a symbol has no fresh map, whatever its process does. `age_ms` None: none was ever published."""
+    if age_ms is None:
+        return f"{symbol} has not published a map yet: no market data has arrived"
+    if finished:
+        return f"{symbol} is stale: the replay has ended"
+    if old:
+        return f"{symbol} is stale: its newest map is {age_ms / 1000:.1f} s old"
+    return f"{symbol} is stale: no venue delivers a price of it"
+
+
 def symbol_in_words(name: str, symbol: SymbolStatus, processes: Mapping[str, ProcessStatus]) -> str:
-    """Why a symbol has no fresh map."""
+    """Why a symbol has no fresh map, and what its process does."""
     process = processes.get(name)
     state = f" (its process is {process.state.lower()})" if process is not None and process.state else ""
-    if symbol.age_ms is None:
-        return f"{name} has not published a map yet: no market data has arrived{state}"
-    return f"{name} is stale: its newest map is {symbol.age_ms / 1000:.1f} s old{state}"
+    return f"{symbol.reason}{state}"
 
 
 def _gaps_in_words(gaps: tuple[Gap, ...]) -> Iterator[str]:

@@ -192,12 +192,14 @@ class Client:
             processes=MappingProxyType(processes),
             feeds=MappingProxyType(dict(venues)),
             symbols=MappingProxyType(symbols),
-            problems=tuple(health.problems(symbols, venues, feeds.gaps, processes, supervisor_age_ms)),
-            data_problems=tuple(health.data_problems(symbols, venues, feeds.gaps, processes)),
+            problems=tuple(health.problems(symbols, venues, feeds, processes, supervisor_age_ms)),
+            data_problems=tuple(health.data_problems(symbols, venues, feeds, processes)),
         )
 
     def why_not(self, symbol: str) -> str | None:
         """Why there is no fresh map of `symbol`, in words; None when there is one."""
+        if symbol not in self.enabled():
+            return f"{symbol} is not enabled: liqmapctl add {symbol} enables it"
         found = self._symbol_status(symbol)
         if found.ready:
             return None
@@ -286,9 +288,10 @@ class Client:
         feeds = self._gaps(timing)
         as_of_ns = head.as_of_ns
         age_ms = timing.age_ms(as_of_ns)
-        stale = age_ms > self.stale_after_ms
-        if stale:
+        old = age_ms > self.stale_after_ms
+        if old:
             self._live_of(symbol).suspect()
+        stale = old or feeds.finished or symbol in feeds.priceless
         return Newest(
             Version(
                 generation=head.generation,
@@ -306,11 +309,15 @@ class Client:
         try:
             facts, generation = self._live_of(symbol).read(lambda live: (live.facts(), live.generation))
         except ClientError:
-            return SymbolStatus(False, None, None, None, None)
+            return SymbolStatus(False, None, None, None, None, health.why_not_ready(symbol, None))
         newest = self._newest(symbol, maps.head_of(facts, generation))
-        fresh = newest.freshness
+        fresh, feeds = newest.freshness, self._gaps(self._timing())
+        reason = None
+        if fresh.stale:
+            old = fresh.age_ms > self.stale_after_ms
+            reason = health.why_not_ready(symbol, fresh.age_ms, old=old, finished=feeds.finished)
         return SymbolStatus(
-            not fresh.stale, fresh.as_of_ms, fresh.age_ms, newest.version.sequence, known(facts["coverage"])
+            reason is None, fresh.as_of_ms, fresh.age_ms, newest.version.sequence, known(facts["coverage"]), reason
         )
 
 

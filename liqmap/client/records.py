@@ -25,7 +25,8 @@ class Freshness:
     """When data is from and how much to trust that it is now.
 
     `age_ms` is wall time since the data was true, also in a replay at any speed; it was measured when the record was
-    made. `stale`: older than the instance allows.
+    made. `stale`: older than the instance allows, or made without any price: no venue delivers one, or the replay has
+    ended.
     """
 
     as_of_ms: int
@@ -225,13 +226,15 @@ class VenueStatus:
 
 @dataclass(frozen=True, slots=True)
 class SymbolStatus:
-    """One enabled symbol: `ready` = fresh; the rest None when nothing was ever published."""
+    """One enabled symbol: `ready` = fresh; the numbers are None when nothing was ever published. `reason` says in
+    words why it is not ready, None when it is."""
 
     ready: bool
     as_of_ms: int | None
     age_ms: int | None
     sequence: int | None
     coverage: float | None
+    reason: str | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -98,10 +98,10 @@ class Stage:
             for number, name in enumerate(names):
                 row = board["rows"][number]
                 row["name"], row["state"] = name.encode(), states.get(name, "RUNNING").encode()
-                row["pid"], row["restarts"], row["exit_code"] = 1000 + number, 0, -1000
+                row["pid"], row["restarts"], row["exit_code"] = os.getpid(), 0, -1000
                 row["cpu_pct"], row["rss_mb"], row["reason"] = 1.5, 42.0, b""
                 if name in states:
-                    row["exit_code"], row["reason"] = 78, b"bad configuration"
+                    row["pid"], row["exit_code"], row["reason"] = 0, 78, b"bad configuration"
 
         BoardWriter(self.holding[Role.PROCESSES], PROCESSES).publish(fill)
 
@@ -116,13 +116,15 @@ class Stage:
         missing: tuple[tuple[Venue, Topic, str], ...] = (),
         not_delivering: tuple[Venue, ...] = (),
         gaps_version: int = 0,
+        *,
+        finished: bool = False,
     ) -> None:
         """The feeds board: all venues and four topics of each symbol; `missing` ones have an open gap."""
         as_of_ns = time.time_ns() if as_of_ns is None else as_of_ns
         topics = (Topic.LIQUIDATION, Topic.TRADE, Topic.MARK_PRICE, Topic.OPEN_INTEREST)
 
         def fill(board: Any) -> None:
-            board["as_of_ns"], board["gaps_version"], board["finished"] = as_of_ns, gaps_version, 0
+            board["as_of_ns"], board["gaps_version"], board["finished"] = as_of_ns, gaps_version, finished
             board["venue_count"], board["link_count"], board["quarantined"] = 3, 0, 0
             for number, venue in enumerate((Venue.BINANCE, Venue.BYBIT, Venue.OKX)):
                 row = board["venues"][number]

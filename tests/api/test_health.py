@@ -27,8 +27,10 @@ def test_every_field_of_the_contract(web: FlaskClient) -> None:
     assert feed["topics"]["liquidation"]["last_event_age_ms"] == 1000
     assert feed["topics"]["trade"]["events"] == 30
     symbol = body["symbols"]["ETH"]
-    assert set(symbol) == {"ready", "as_of_ms", "age_ms", "sequence", "coverage"}
-    assert symbol["ready"] is True and symbol["sequence"] > 0 and symbol["coverage"] is None
+    assert set(symbol) == {"ready", "as_of_ms", "age_ms", "sequence", "coverage", "reason"}
+    assert (
+        symbol["reason"] is None and symbol["ready"] is True and symbol["sequence"] > 0 and symbol["coverage"] is None
+    )
     assert body["problems"] == []
 
 
@@ -98,3 +100,58 @@ def test_ready_says_why_not(web: FlaskClient, set_: Stage, clock: ManualClock) -
     assert body["error"]["code"] == "not_ready"
     clock.advance(10)
     assert web.get("/health/ready").status_code == 503
+
+
+PRICES = (Topic.TRADE, Topic.MARK_PRICE)
+
+
+@pytest.mark.finding("M15")
+def test_a_symbol_without_any_price_is_stale_while_its_frames_go_on(web: FlaskClient, set_: Stage) -> None:
+    venues = (Venue.BINANCE, Venue.BYBIT, Venue.OKX)
+    fresh = web.get("/liq_heatmap_v2")
+    assert fresh.get_json()["stale"] is False
+    set_.write_feeds(missing=tuple((venue, topic, "BTC") for venue in venues for topic in PRICES))
+    answer = web.get("/liq_heatmap_v2", headers={"If-None-Match": fresh.headers["ETag"]})
+    assert answer.status_code == 200 and answer.get_json()["stale"] is True
+    assert answer.get_json()["long_usd"] == fresh.get_json()["long_usd"]
+    assert web.get("/liq_heatmap_v2?symbol=ETH").get_json()["stale"] is False
+    refused = web.get("/health/ready?symbol=BTC")
+    assert refused.status_code == 503 and "no venue delivers a price" in refused.get_json()["reason"]
+    body = web.get("/health").get_json()
+    assert body["status"] == "degraded" and not body["symbols"]["BTC"]["ready"] and body["symbols"]["ETH"]["ready"]
+
+
+def test_one_venue_s_price_is_enough(web: FlaskClient, set_: Stage) -> None:
+    missing = tuple((venue, topic, "BTC") for venue in (Venue.BINANCE, Venue.BYBIT) for topic in PRICES)
+    set_.write_feeds(missing=(*missing, (Venue.OKX, Topic.TRADE, "BTC")))
+    assert web.get("/liq_heatmap_v2").get_json()["stale"] is False
+
+
+def test_the_end_of_a_replay_is_said_in_words(web: FlaskClient, set_: Stage) -> None:
+    set_.write_feeds(finished=True)
+    body = web.get("/health").get_json()
+    assert body["status"] == "down" and "the replay has ended" in body["problems"][0]
+    assert all("the replay has ended" in symbol["reason"] for symbol in body["symbols"].values())
+    assert web.get("/liq_heatmap_v2").get_json()["stale"] is True
+
+
+def test_a_dead_process_keeps_neither_pid_nor_heartbeat(web: FlaskClient, set_: Stage) -> None:
+    set_.write_processes(SOL="BACKOFF")
+    dead = web.get("/health").get_json()["processes"]["SOL"]
+    assert (dead["state"], dead["pid"], dead["heartbeat_age_ms"]) == ("BACKOFF", None, None)
+
+
+def test_one_problem_names_all_symbols_it_concerns(web: FlaskClient, set_: Stage) -> None:
+    set_.write_feeds(missing=tuple((Venue.OKX, Topic.LIQUIDATION, symbol) for symbol in ("BTC", "ETH", "SOL")))
+    problems = web.get("/health").get_json()["problems"]
+    assert problems == ["no liquidation arrives from okx for BTC, ETH or SOL: disconnected"]
+
+
+def test_a_symbol_that_is_not_enabled_says_so() -> None:
+    config = config_of(instance_name(), symbols={"BTC": {}, "ETH": {"enabled": False}})
+    with stage(config) as set_:
+        set_.write_all()
+        web = create_app(config, set_.client()).test_client()
+        for path in ("/liq_heatmap_v2?symbol=ETH", "/health/ready?symbol=ETH"):
+            answer = web.get(path)
+            assert answer.status_code == 503 and "ETH is not enabled" in answer.get_json()["error"]["message"]
