@@ -58,7 +58,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--demo", action="store_true", help="a simulated market on loopback venue servers")
     parser.add_argument("--bind", metavar="ADDR", help="host:port or unix:PATH instead of api.bind")
     parser.add_argument("--replay", type=Path, metavar="PATH", help="a capture file, or a directory of tables")
-    parser.add_argument("--speed", type=float, default=1.0, metavar="X", help="of a replay, times real time (1)")
+    parser.add_argument("--speed", type=float, metavar="X", help="of a replay, times real time (1)")
     parser.add_argument("--from", dest="from_time", metavar="T", help="of a replay: ms UTC or 2026-02-10[T08:00]")
     parser.add_argument("--to", dest="to_time", metavar="T", help="of a replay: ms UTC or 2026-02-10[T08:00]")
     parser.add_argument("--symbol", metavar="S", help="of a replay: only this symbol")

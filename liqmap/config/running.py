@@ -25,6 +25,8 @@ class RunMode(Struct, frozen=True, forbid_unknown_fields=True):
     tables: str | None = None
     from_ms: int | None = None
     to_ms: int | None = None
+    ends_ns: int | None = None
+    """Engine time of the last frame of a capture that is played; tables know their end themselves."""
 
 
 class Effective(Struct, frozen=True, forbid_unknown_fields=True):

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from liqmap.child import Child, open_child
-from liqmap.config import ConfigError
+from liqmap.config import ConfigError, RunMode
 from liqmap.config.shipped import shipped_instruments
 from liqmap.ingest.feeds import Feeds
 from liqmap.ingest.feeds_board import painter
@@ -32,6 +32,7 @@ from liqmap.shm.ring import RingWriter
 from liqmap.store.quarantine import Quarantine
 
 _STOP_S: Final = 3.0
+_ARRIVAL_S: Final = 1.0
 _LONGEST_TURN_S: Final = 0.25
 
 log = logging.getLogger(__name__)
@@ -54,7 +55,7 @@ def main() -> None:
 
 
 def listen(child: Child, epoch: int) -> None:
-    """Listen to the venues until asked to stop."""
+    """Listen to the venues until asked to stop; to a replayed capture until its end, and rest from then on."""
     config = child.config
     settings, instance = config.ingest, config.daemon.instance
     handoff = Handoff(settings.queue_frames)
@@ -78,7 +79,7 @@ def listen(child: Child, epoch: int) -> None:
     router.take_listing = switchboard.take_listing
     switchboard.apply(config)
     log.info("listening", extra=fields(epoch=epoch, symbols=",".join(config.enabled_symbols)))
-    while not child.should_stop():
+    while not child.should_stop() and not has_ended(child.mode, router.time.now_ns):
         if router.turn(min(_LONGEST_TURN_S, router.until_tick_s)):
             switchboard.check()
             _publish(child, router, board, handoff)
@@ -86,7 +87,18 @@ def listen(child: Child, epoch: int) -> None:
             _reload(child, switchboard)
     switchboard.stop(_STOP_S, lambda: router.turn(0.05))
     router.stop()
+    feeds.finished = has_ended(child.mode, router.time.now_ns)
     _publish(child, router, board, handoff)
+    if not child.should_stop():
+        log.info("the replay came to its end", extra=fields(frames=router.frames))
+    while not child.clock.wait(child.stop, _LONGEST_TURN_S) and not child.should_stop():
+        _publish(child, router, board, handoff)
+
+
+def has_ended(mode: RunMode, engine_ns: int) -> bool:
+    """Whether the capture that is replayed has been played, and its last frames had time to arrive. Listening on would
+    hear old news again: venues greet everybody who comes back with a snapshot."""
+    return mode.ends_ns is not None and engine_ns > mode.ends_ns + int(mode.speed * _ARRIVAL_S * 1e9)
 
 
 def _reload(child: Child, switchboard: Switchboard) -> None:

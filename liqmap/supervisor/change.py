@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from liqmap.config import Config
 from liqmap.supervisor.household import Household
 from liqmap.supervisor.lifecycle import Input, State
-from liqmap.supervisor.roster import Phase, Post, concern
+from liqmap.supervisor.roster import Post, concern, learns
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +44,7 @@ def difference(before: Config, after: Config, old: Mapping[str, Post], new: Mapp
         if concern(old[name], before) != concern(new[name], after)
         or old[name].launch.arguments != new[name].launch.arguments
     )
-    told = tuple(
-        name
-        for name in both
-        if name not in changed and new[name].phase in (Phase.INGEST, Phase.API) and before.symbols != after.symbols
-    )
+    told = tuple(name for name in both if name not in changed and learns(new[name], before, after))
     return Difference(
         gone=tuple(name for name in old if name not in new),
         new=tuple(name for name in new if name not in old),

@@ -8,7 +8,8 @@ import csv
 import gzip
 import re
 import time
-from collections.abc import Callable
+import zlib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,11 +23,15 @@ from liqmap.store.capture import CaptureUnreadable, Description, describe
 
 DEFAULT_INSTANCE: Final = "main"
 INSTANCE_LENGTH: Final = 24
+FASTEST: Final = 100_000.0
+"""Of a replay: years of engine time in an hour of wall time; beyond it the times of a long run leave 64 bits."""
 CAPTURE_LEAD_S: Final = 8.0
 """Wall seconds before the first frame of a capture is played: the children start and the links connect meanwhile."""
 
 _TABLE: Final = re.compile(r"(?:bars_1m|liquidations)_(?P<symbol>[A-Z0-9]+)\.csv(?:\.gz)?")
 _MS: Final = 1_000_000
+_EARLIEST_MS: Final = 946_684_800_000
+_LATEST_MS: Final = 4_102_444_800_000
 _VENUES: Final = (Venue.BINANCE, Venue.BYBIT, Venue.OKX)
 
 S = TypeVar("S", bound=msgspec.Struct)
@@ -40,7 +45,8 @@ class Flags:
     bind: str | None = None
     demo: bool = False
     replay: Path | None = None
-    speed: float = 1.0
+    speed: float | None = None
+    """None: not given, real time."""
     from_time: str | None = None
     to_time: str | None = None
     symbol: str | None = None
@@ -68,11 +74,12 @@ def run_of(config_file: Path, base_dir: Path, flags: Flags) -> Run:
     if flags.demo and flags.replay:
         raise ConfigError("--demo and --replay exclude each other")
     if flags.replay is None:
-        for flag, given in (("--from", flags.from_time), ("--to", flags.to_time), ("--symbol", flags.symbol)):
+        of_replays = {"from": flags.from_time, "to": flags.to_time, "symbol": flags.symbol, "speed": flags.speed}
+        for flag, given in of_replays.items():
             if given is not None:
-                raise ConfigError(f"{flag} belongs to --replay")
-    if not flags.speed > 0:
-        raise ConfigError(f"--speed {flags.speed}: must be greater than 0")
+                raise ConfigError(f"--{flag} belongs to --replay")
+    if flags.speed is not None and not 0 < flags.speed <= FASTEST:
+        raise ConfigError(f"--speed {flags.speed:g}: must be greater than 0 and at most {FASTEST:.0f}")
     plain = Run(config_file, base_dir, lambda config: config, RunMode(), False, None, "live")
     if flags.demo:
         run = _demo(plain)
@@ -82,6 +89,8 @@ def run_of(config_file: Path, base_dir: Path, flags: Flags) -> Run:
         run = _tables(plain, flags.replay.resolve(), flags)
     elif flags.replay.is_file():
         run = _capture(plain, flags.replay.resolve(), flags)
+    elif flags.replay.exists():
+        raise ConfigError(f"--replay {flags.replay}: neither a file nor a directory")
     else:
         raise ConfigError(f"--replay {flags.replay}: no such file or directory")
     if flags.bind is None:
@@ -112,16 +121,19 @@ def with_endpoints(config: Config, ports: dict[Venue, int]) -> Config:
 
 def instant_ms(text: str, flag: str) -> int:
     """A time of the command line in ms UTC. Raises ConfigError."""
-    if re.fullmatch(r"\d{12,14}", text):
-        return int(text)
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise ConfigError(
-            f"{flag} {text}: must be ms since 1970 or a date like 2026-02-10 or 2026-02-10T08:00"
-        ) from None
-    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    return int(moment.timestamp() * 1000)
+    wrong = f"{flag} {text}: must be ms since 1970 or a date like 2026-02-10 or 2026-02-10T08:00"
+    if re.fullmatch(r"[0-9]{12,14}", text):
+        time_ms = int(text)
+    else:
+        try:
+            moment = datetime.fromisoformat(text)
+        except ValueError:
+            raise ConfigError(wrong) from None
+        moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+        time_ms = int(moment.timestamp() * 1000)
+    if not _EARLIEST_MS <= time_ms < _LATEST_MS:
+        raise ConfigError(f"{wrong}, between 2000 and 2100")
+    return time_ms
 
 
 def _demo(plain: Run) -> Run:
@@ -141,13 +153,18 @@ def _tables(plain: Run, directory: Path, flags: Flags) -> Run:
         raise ConfigError(f"--replay {directory}: no bars_1m_SYMBOL.csv or liquidations_SYMBOL.csv (or .gz) in it")
     chosen = _chosen(present, flags.symbol, f"--replay {directory}")
     from_ms, to_ms = _window(flags)
+    files = [path for path in directory.iterdir() if _is_of(path, chosen)]
+    if flags.to_time is not None and to_ms is not None and to_ms <= min(map(_first_ms, files)):
+        raise ConfigError(f"--to {flags.to_time}: the tables in {directory} begin later")
+    if flags.from_time is not None and from_ms is not None and from_ms > max(map(_last_ms, files)):
+        raise ConfigError(f"--from {flags.from_time}: the tables in {directory} end before that")
     if from_ms is None:
-        from_ms = min(_first_ms(path) for path in directory.iterdir() if _is_of(path, chosen))
+        from_ms = min(map(_first_ms, files))
     mode = RunMode(
         source=int(Source.REPLAY),
         engine_origin_ns=from_ms * _MS,
         wall_origin_ns=time.time_ns(),
-        speed=flags.speed,
+        speed=flags.speed or 1.0,
         tables=str(directory),
         from_ms=from_ms,
         to_ms=to_ms,
@@ -169,13 +186,17 @@ def _capture(plain: Run, file: Path, flags: Flags) -> Run:
     first_ns = max(held.first_ns, 0 if from_ms is None else from_ms * _MS)
     if first_ns > held.last_ns:
         raise ConfigError(f"--from {flags.from_time}: {file} ends before that")
+    if to_ms is not None and to_ms * _MS <= held.first_ns:
+        raise ConfigError(f"--to {flags.to_time}: {file} begins later")
+    speed = flags.speed or 1.0
     mode = RunMode(
         source=int(Source.REPLAY),
-        engine_origin_ns=first_ns - int(CAPTURE_LEAD_S * flags.speed * 1e9),
+        engine_origin_ns=first_ns - int(CAPTURE_LEAD_S * speed * 1e9),
         wall_origin_ns=time.time_ns(),
-        speed=flags.speed,
+        speed=speed,
         from_ms=from_ms,
         to_ms=to_ms,
+        ends_ns=held.last_ns if to_ms is None else min(held.last_ns, to_ms * _MS),
     )
     return replace(
         plain,
@@ -236,16 +257,34 @@ def _is_of(path: Path, symbols: frozenset[str]) -> bool:
 
 def _first_ms(path: Path) -> int:
     """The time in the first row of a table. Raises ConfigError."""
+    first = next(_times_ms(path), None)
+    if first is None:
+        raise ConfigError(f"{path}: the first row has no time in minute_ms or ts_ms")
+    return first
+
+
+def _last_ms(path: Path) -> int:
+    """The latest time in a table, as far as it can be read. Raises ConfigError."""
+    latest = _first_ms(path)
+    try:
+        for time_ms in _times_ms(path):
+            latest = max(latest, time_ms)
+    except ConfigError:
+        return latest  # torn: who plays it says where
+    return latest
+
+
+def _times_ms(path: Path) -> Iterator[int]:
+    """The times of a table's rows up to the first that has none. Raises ConfigError."""
     try:
         with gzip.open(path, "rt") if path.suffix == ".gz" else path.open() as lines:
-            rows = csv.DictReader(lines)
-            first = next(rows, {})
-    except (OSError, UnicodeDecodeError, EOFError) as error:
+            for row in csv.DictReader(lines):
+                text = str(row.get("minute_ms") or row.get("ts_ms") or "")
+                if not re.fullmatch(r"[0-9]{12,14}", text):
+                    return
+                yield int(text)
+    except (OSError, UnicodeDecodeError, EOFError, zlib.error, csv.Error) as error:
         raise ConfigError(f"{path}: cannot be read: {error}") from error
-    text = str(first.get("minute_ms") or first.get("ts_ms") or "")
-    if not text.isdigit():
-        raise ConfigError(f"{path}: the first row has no time in minute_ms or ts_ms")
-    return int(text)
 
 
 def _only(config: Config, symbols: frozenset[str], source: Path) -> Config:

@@ -76,7 +76,12 @@ _NO_CONCERN: Final[dict[Phase, frozenset[str]]] = {
     Phase.SIM: frozenset({"supervisor", "api", "model", "history", "ingest"}),
 }
 """Sections whose change a child does not need to be restarted for. Ingest and the API follow changes of the symbols on
-HUP; a worker cares for its own symbol only. A section not named here concerns everybody."""
+HUP, the API also those of the model (see `learns`); a worker cares for its own symbol only. A section not named here
+concerns everybody."""
+
+
+SERVED_MODEL: Final = ("served", "pool_width_pct", "pools_per_side")
+"""Keys of [model] that only the API reads (pools are found when they are asked for): no worker restarts for them."""
 
 
 def concern(post: Post, config: Config) -> Mapping[str, Any]:
@@ -87,8 +92,20 @@ def concern(post: Post, config: Config) -> Mapping[str, Any]:
     if post.phase is Phase.SIM:  # plays every configured symbol, enabled or not, and knows nothing of models
         symbols = tables["symbols"].items()
         tables["symbols"] = {name: (table["instruments"], table["step"]) for name, table in symbols}
+    if post.phase is Phase.WORKERS:
+        tables["model"] = {key: value for key, value in tables["model"].items() if key not in SERVED_MODEL}
     if post.symbol is not None:
         symbol = config.symbols.get(post.symbol)
         tables["symbols"] = None if symbol is None else msgspec.to_builtins(symbol)
         tables["ring_events"] = config.ingest.ring_events
     return tables
+
+
+def learns(post: Post, before: Config, after: Config) -> bool:
+    """Whether a running child has to be told of a change that it need not be restarted for."""
+    if post.phase not in (Phase.INGEST, Phase.API):
+        return False
+    served = post.phase is Phase.API and any(
+        getattr(before.model, key) != getattr(after.model, key) for key in SERVED_MODEL
+    )
+    return served or before.symbols != after.symbols

@@ -248,6 +248,28 @@ def test_tables_are_played_to_their_end_and_then_it_goes_on_serving(tmp_path: Pa
         assert stage.ended() == 0
 
 
+def test_at_the_end_of_a_capture_nobody_is_listened_to_any_more_and_it_goes_on_serving(tmp_path: Path) -> None:
+    begin_ns = time.time_ns()
+    mode = RunMode(
+        source=int(Source.REPLAY), engine_origin_ns=begin_ns, wall_origin_ns=begin_ns, ends_ns=begin_ns + 2 * 10**9
+    )
+    with venue_servers() as venues, daemon(venues.config(symbols={"BTC": {}}), tmp_path, mode) as stage:
+        for life in ("that played it", "that came after the end"):
+            stage.start()
+            stage.until(stage.ready, f"ready, the one {life}")
+            stage.until(lambda: (board := stage.feeds()) is not None and int(board["finished"]), "the end")
+            for venue in (Venue.BINANCE, Venue.BYBIT, Venue.OKX):
+                stage.until(partial(no_connections, venues, venue), "every socket closed")
+            before = stage.events("BTC").size
+            assert before > 0
+            stage.signal(signal.SIGUSR1)
+            stage.until(stage.ready, "still ready")
+            assert stage.events("BTC").size == before
+            stage.signal(signal.SIGTERM)
+            assert stage.ended() == 0
+            assert "Traceback" not in stage.said()
+
+
 @pytest.mark.parametrize("what", ["no tables at all", "a broken header", "an epoch that is none"])
 def test_a_fault_of_the_operator_is_one_line_and_exit_78(tmp_path: Path, what: str) -> None:
     tables = tmp_path / "tables"

@@ -42,6 +42,11 @@ def test_only_whom_a_section_concerns_is_restarted(
     assert found == Difference(gone=(), new=(), changed=changed, told=())
 
 
+@pytest.mark.parametrize("keys", [{"pools_per_side": 3}, {"pool_width_pct": 1.0}])
+def test_what_only_the_api_reads_of_the_model_is_told_to_it_and_costs_no_map(keys: dict[str, Any]) -> None:
+    assert diff(with_section("model", **keys)) == Difference(gone=(), new=(), changed=(), told=("api",))
+
+
 def test_the_simulated_market_is_restarted_for_its_own_section() -> None:
     assert diff(with_section("sim", seed=2), simulated=True).changed == ("sim",)
 

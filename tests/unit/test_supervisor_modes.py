@@ -61,8 +61,13 @@ def test_every_venue_is_led_to_its_loopback_server() -> None:
     [
         (Flags(demo=True, replay=Path("x")), "exclude"),
         (Flags(replay=Path("/no/such")), "no such file or directory"),
-        (Flags(speed=0.0), "--speed"),
-        (Flags(speed=float("nan")), "--speed"),
+        (Flags(replay=Path("/"), speed=0.0), "--speed"),
+        (Flags(replay=Path("/"), speed=-1.0), "--speed"),
+        (Flags(replay=Path("/"), speed=float("nan")), "--speed"),
+        (Flags(replay=Path("/"), speed=1e9), "at most 100000"),
+        (Flags(speed=2.0), "--speed belongs to --replay"),
+        (Flags(demo=True, speed=1.0), "--speed belongs to --replay"),
+        (Flags(replay=Path("/dev/null")), "neither a file nor a directory"),
         (Flags(from_time="2026-02-10"), "--from belongs to --replay"),
         (Flags(bind="here"), "api.bind"),
     ],
@@ -76,7 +81,7 @@ def tables(tmp_path: Path) -> Path:
     directory = tmp_path / "tables"
     directory.mkdir()
     with gzip.open(directory / "bars_1m_BTC.csv.gz", "wt") as bars:
-        bars.write("minute_ms,open,high,low,close\n1770681600000,1,1,1,1\n")
+        bars.write("minute_ms,open,high,low,close\n1770681600000,1,1,1,1\n1770854400000,1,1,1,1\n")
     (directory / "liquidations_ETH.csv").write_text(
         "ts_ms,venue,position_side,price,qty_base\n1770681700000,binance,long,1,1\n"
     )
@@ -107,6 +112,9 @@ def test_tables_of_one_symbol_from_a_date_to_another(file: Path, tables: Path) -
         (Flags(symbol="SOL"), "holds BTC, ETH"),
         (Flags(from_time="yesterday"), "--from yesterday"),
         (Flags(from_time="2026-02-11", to_time="2026-02-10"), "--to must be later"),
+        (Flags(from_time="2030-01-01"), "end before that"),
+        (Flags(to_time="2020-01-01"), "begin later"),
+        (Flags(from_time="99999999999999"), "between 2000 and 2100"),
     ],
 )
 def test_tables_and_flags_that_do_not_fit(file: Path, tables: Path, flags: Flags, says: str) -> None:
@@ -146,6 +154,10 @@ def test_a_capture_restricts_the_run_to_what_it_holds(file: Path, tmp_path: Path
     ]
     assert run.capture == capture
     assert run.mode.engine_origin_ns == 1723161255030314667 - int(CAPTURE_LEAD_S * 2 * 1e9)
+    assert run.mode.ends_ns == 1723161256030314667
+    shorter = run_of(file, file.parent, Flags(replay=capture, to_time="1723161255500"))
+    assert shorter.mode.ends_ns == 1723161255500000000
+    assert "begins later" in refused(file, Flags(replay=capture, to_time="1723161255000"))
 
 
 def test_a_capture_without_a_configured_contract_says_what_it_holds(file: Path, tmp_path: Path) -> None:
@@ -171,3 +183,9 @@ def test_a_file_that_is_no_capture(file: Path, tmp_path: Path) -> None:
 )
 def test_times(text: str, ms: int) -> None:
     assert instant_ms(text, "--from") == ms
+
+
+def test_a_torn_table_still_tells_where_it_ends(file: Path, tables: Path) -> None:
+    whole = (tables / "bars_1m_BTC.csv.gz").read_bytes()
+    (tables / "bars_1m_BTC.csv.gz").write_bytes(whole[:-9])
+    assert run_of(file, file.parent, Flags(replay=tables, symbol="BTC", from_time="2026-02-10")).mode.from_ms
