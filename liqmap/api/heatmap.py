@@ -91,7 +91,7 @@ def body(snapshot: Snapshot, query: HeatmapQuery, model: ModelConfig) -> dict[st
     chosen = _chosen_tiers(snapshot, query)
     projection, evidence = snapshot.projection_usd[:, chosen], snapshot.evidence_usd
     total = projection.sum(axis=1)
-    blended = blend(total, evidence)
+    blended = blend(snapshot.projection_shape[:, chosen].sum(axis=1), evidence)
     sides = [_Side(projection[side], evidence[side], blended.intensity[side]) for side in range(2)]
     long, short = sides
     answer = {
@@ -183,6 +183,7 @@ def _meta(snapshot: Snapshot, query: HeatmapQuery, chosen: NDArray[np.intp], ble
         "open_interest_base": snapshot.open_interest_base,
         "open_interest_usd": snapshot.open_interest_usd,
         "projection_known": snapshot.projection_known,
+        "projection_unit": snapshot.projection_unit,
         "weights": {
             name: {f"{snapshot.leverages[tier]:g}": known(snapshot.weights[side, tier], 6) for tier in chosen}
             for side, name in enumerate(SIDES)
@@ -193,7 +194,7 @@ def _meta(snapshot: Snapshot, query: HeatmapQuery, chosen: NDArray[np.intp], ble
             "evidence_share": EVIDENCE_SHARE,
             "projection_share": PROJECTION_SHARE,
             "evidence_p99_usd": known(blended.evidence_p99_usd, 2),
-            "projection_p99_usd": known(blended.projection_p99_usd, 2),
+            "projection_p99_usd": known(blended.projection_p99_usd, 2) if snapshot.projection_known else None,
         },
     }
 

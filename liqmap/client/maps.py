@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from liqmap.client.faults import Incompatible
 from liqmap.client.records import Floats, Newest, Snapshot
 from liqmap.client.words import known, known_ms
-from liqmap.domain.enums import PriceSource
+from liqmap.domain.enums import PriceSource, Projection
 from liqmap.domain.grid import Grid
 from liqmap.shm.board import BoardReader
 from liqmap.shm.layout import fingerprint, live_dtype
@@ -153,6 +153,8 @@ def _in_use(facts: NDArray[Any]) -> int:
 
 _grid = lru_cache(maxsize=64)(Grid.of)
 
+_UNITS: Final = {int(Projection.DOLLARS): "usd", int(Projection.RELATIVE): "relative"}
+
 
 def snapshot(symbol: str, window: Window, newest: Newest) -> Snapshot:
     """A window of a frame as a record for people."""
@@ -161,6 +163,9 @@ def snapshot(symbol: str, window: Window, newest: Newest) -> Snapshot:
     grid = _grid(step)
     prices = grid.prices(np.arange(cells, dtype=np.int64) + (first_bucket + window.first))
     source = int(facts["mark_source"])
+    kind = int(facts["projection_known"])
+    nothing = _frozen(np.full(window.projection_usd.shape, np.nan))
+    shape = _frozen(window.projection_usd) if kind else nothing
     return Snapshot(
         symbol=symbol,
         freshness=newest.freshness,
@@ -176,9 +181,11 @@ def snapshot(symbol: str, window: Window, newest: Newest) -> Snapshot:
         prices=_frozen(prices),
         leverages=_frozen(facts["leverages"]),
         weights=_frozen(facts["weights"]),
-        projection_usd=_frozen(window.projection_usd if facts["projection_known"] else _unknown(window)),
+        projection_usd=shape if kind == Projection.DOLLARS else nothing,
+        projection_shape=shape,
+        projection_unit=_UNITS.get(kind),
         evidence_usd=_frozen(window.evidence_usd),
-        projection_known=bool(facts["projection_known"]),
+        projection_known=kind == Projection.DOLLARS,
         coverage=known(facts["coverage"]),
         unknown_usd=known(facts["unknown_usd"]),
         realisation=known(facts["realisation"]),
@@ -198,10 +205,6 @@ def snapshot(symbol: str, window: Window, newest: Newest) -> Snapshot:
         liquidated_short_usd=float(facts["liquidated_short_usd"]),
         lost_events=int(facts["lost_events"]),
     )
-
-
-def _unknown(window: Window) -> NDArray[np.float64]:
-    return np.full(window.projection_usd.shape, np.nan)
 
 
 def _frozen(array: NDArray[Any]) -> Floats:

@@ -89,7 +89,9 @@ class Snapshot:
 
     Arrays are read-only. `prices[cell]` rises by `step`. `projection_usd[side, tier, cell]` (modelled) and
     `evidence_usd[side, cell]` (observed, decayed) are dollars, side 0 long, 1 short; the projection is NaN where
-    nothing is known. `leverages[tier]`, `weights[side, tier]`. `low` and `high` bound what the whole map covers.
+    its dollars are not known. `projection_shape`, for pictures, is the same but where only relative densities are known
+    (`projection_unit`: `usd`, `relative` or None). `leverages[tier]`, `weights[side, tier]`. `low` and `high` bound
+    what the whole map covers.
     """
 
     symbol: str
@@ -107,6 +109,8 @@ class Snapshot:
     leverages: Floats
     weights: Floats
     projection_usd: Floats
+    projection_shape: Floats
+    projection_unit: str | None
     evidence_usd: Floats
     projection_known: bool
     coverage: float | None

@@ -93,3 +93,14 @@ class PriceSource(IntEnum):
     MARK = 1
     MID = 2
     LAST_TRADE = 3
+
+
+class Projection(IntEnum):
+    """What the numbers of a frame's projection are. 0: nothing is known, they say nothing.
+
+    RELATIVE: only changes of open interest were ever seen, no level. What was opened is booked, but nobody knows of how
+    much the closings are a share, so nothing closes: densities compare with each other, and are no dollars.
+    """
+
+    DOLLARS = 1
+    RELATIVE = 2

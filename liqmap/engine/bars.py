@@ -6,6 +6,7 @@ of that minute. Everything of a minute is in one `MinuteBar`, so that no share o
 interest of another. Sums are taken in the order of arrival, so that no cut of the stream into batches changes a bit.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -15,11 +16,8 @@ from numpy.typing import NDArray
 from liqmap.domain.enums import Kind, PriceSource
 from liqmap.domain.event import FLAG_FROM_BAR
 from liqmap.engine.frames import Liquidation
+from liqmap.engine.guard import FRESH_S, PriceGuard
 from liqmap.engine.spec import MINUTE_S, SECOND_NS
-
-FRESH_S: Final = 10
-"""A price older than this does not stand for the mark while another source is fresher (Bybit and OKX print marks at
-least each 10 s, Binance each second)."""
 
 VENUE_CLOCK_NS: Final = 5 * SECOND_NS
 """A venue's own time is believed while it lies this close to the time of receipt."""
@@ -37,12 +35,12 @@ class OpenInterestStep:
     """What is known of a minute's change of open interest: base, one-sided; NaN is unknown.
 
     `change_base` is the net change over all venues, `previous_base` the level before the first one, `spans` are
-    (minutes covered, change) of each.
+    (begin, end, change) of each: the stretch in which it happened, in minutes before the end of this minute.
     """
 
     change_base: float
     previous_base: float
-    spans: tuple[tuple[int, float], ...]
+    spans: tuple[tuple[float, float, float], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +74,8 @@ class MinuteTape:
     taker_base: NDArray[np.float64] = field(default_factory=lambda: np.zeros(3))
     trades: int = 0
     liquidations: list[Liquidation] = field(default_factory=list)
-    changes: list[tuple[int, int, float]] = field(default_factory=list)
-    """(venue, minutes covered, change of open interest), as they became known."""
+    changes: list[tuple[float, float, float]] = field(default_factory=list)
+    """(begin, end, change of open interest), as they became known; see OpenInterestStep.spans."""
     previous_base: float = float("nan")
 
     def print(self, cells: NDArray[np.int64], prices: NDArray[np.float64]) -> None:
@@ -100,7 +98,7 @@ class MinuteTape:
         return OpenInterestStep(
             change_base=sum(change for _, _, change in self.changes),
             previous_base=self.previous_base,
-            spans=tuple((minutes, change) for _, minutes, change in self.changes),
+            spans=tuple(self.changes),
         )
 
     def range_of(self, source: int, from_s: int, to_s: int) -> tuple[float, float]:
@@ -122,6 +120,18 @@ class Tape:
         self._carried = [(float("nan"), _NEVER)] * _SOURCES
         self._traded = False
         self._from_bars = False
+        self._guard = PriceGuard(_SOURCES)
+        self._doubted: list[tuple[int, int, int]] = []
+
+    @property
+    def held_back(self) -> int:
+        """Prices that were not believed (see `guard`), all in all."""
+        return self._guard.held_back
+
+    def doubted(self) -> list[tuple[int, int, int]]:
+        """(venue, topic, second) of the prices held back since the last call."""
+        doubted, self._doubted = self._doubted, []
+        return doubted
 
     def minute(self, second: int) -> MinuteTape:
         """The tape to write an event of that second on: a late one counts into the minute that is open."""
@@ -142,7 +152,10 @@ class Tape:
         return sorted(start_s for start_s in self._minutes if start_s <= until_s)
 
     def add(self, events: NDArray[np.void]) -> None:
-        """Take the marks, mids and trades among `events` (EVENT_DTYPE); other kinds and impossible prices are left."""
+        """Take the marks, mids and trades among `events` (EVENT_DTYPE); other kinds and impossible prices are left.
+
+        Of a trade whose price is not believed the quantity still counts.
+        """
         prices = events["price"]
         sources = _SOURCE_OF_KIND[events["kind"]]
         keep = (sources >= 0) & (prices > 0) & (prices < np.inf)
@@ -152,30 +165,37 @@ class Tape:
             return
         times_ns = event_times(events)
         seconds = np.maximum(times_ns // SECOND_NS, self.open_s)
-        self._remember(events, prices, sources, times_ns)
+        self._count_trades(events, seconds)
+        believed = self._guard.believes(events, prices, sources, times_ns)
+        if believed is not None:
+            for row, second in zip(events[~believed], seconds[~believed].tolist(), strict=True):
+                self._doubted.append((int(row["venue"]), int(row["topic"]), second))
+            events, prices, sources = events[believed], prices[believed], sources[believed]
+            times_ns, seconds = times_ns[believed], seconds[believed]
+        if len(events):
+            self._remember(events, prices, sources, times_ns)
+            for tape, own in self._by_minute(seconds):
+                tape.print(sources[own] * MINUTE_S + (seconds[own] - tape.start_s), prices[own])
+
+    def _count_trades(self, events: NDArray[np.void], seconds: NDArray[np.int64]) -> None:
+        quantities = events["quantity"]
+        traded = (events["kind"] == Kind.TRADE) & (quantities > 0) & (quantities < np.inf)
+        if not traded.any():
+            return
+        self._traded = True
+        sides, quantities = events["side"][traded], quantities[traded]
+        for tape, own in self._by_minute(seconds[traded]):
+            tape.trade(sides[own], quantities[own])
+
+    def _by_minute(self, seconds: NDArray[np.int64]) -> Iterator[tuple[MinuteTape, NDArray[np.bool_] | slice]]:
+        """The minutes that these seconds belong to, each with the places that are its own."""
         starts = seconds - seconds % MINUTE_S
         lowest, highest = int(starts.min()), int(starts.max())
         if lowest == highest:
-            self._add_to(self.minute(lowest), events, prices, sources, seconds)
+            yield self.minute(lowest), slice(None)
             return
         for start_s in np.unique(starts).tolist():
-            own = starts == start_s
-            self._add_to(self.minute(start_s), events[own], prices[own], sources[own], seconds[own])
-
-    def _add_to(
-        self,
-        tape: MinuteTape,
-        events: NDArray[np.void],
-        prices: NDArray[np.float64],
-        sources: NDArray[np.int64],
-        seconds: NDArray[np.int64],
-    ) -> None:
-        tape.print(sources * MINUTE_S + (seconds - tape.start_s), prices)
-        quantities = events["quantity"]
-        traded = (events["kind"] == Kind.TRADE) & (quantities > 0) & (quantities < np.inf)
-        if traded.any():
-            self._traded = True
-            tape.trade(events["side"][traded], quantities[traded])
+            yield self.minute(start_s), starts == start_s
 
     def _remember(
         self,
@@ -202,6 +222,16 @@ class Tape:
         freshest = max(range(_SOURCES), key=lambda place: (self._newest[place][1], -place))
         price, at_ns = self._newest[freshest]
         return (price, CHAIN[freshest], at_ns) if price == price else (price, None, -1)
+
+    def at_close(self) -> tuple[float, PriceSource | None, int]:
+        """The same at the end of the last closed minute: nothing that was said of later minutes."""
+        end_s = self.open_s
+        for source, (price, at_s) in zip(CHAIN, self._carried, strict=True):
+            if end_s - 1 - at_s <= FRESH_S:
+                return price, source, at_s * SECOND_NS
+        freshest = max(range(_SOURCES), key=lambda place: (self._carried[place][1], -place))
+        price, at_s = self._carried[freshest]
+        return (price, CHAIN[freshest], at_s * SECOND_NS) if price == price else (price, None, -1)
 
     @property
     def last_trade(self) -> float:

@@ -10,7 +10,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from liqmap.domain.enums import Kind, PositionSide, PriceSource, Topic
+from liqmap.domain.enums import Kind, PositionSide, PriceSource, Projection, Topic
 from liqmap.domain.grid import Window
 from liqmap.engine.bars import MinuteBar, MinuteTape
 from liqmap.engine.entries import EntryHistory
@@ -99,6 +99,11 @@ class Engine:
         """Where the map lies, None before the first price."""
         return self._state.window if self._state else None
 
+    @property
+    def held_back(self) -> int:
+        """Prices that were not believed so far; see `guard`."""
+        return self._intake.tape.held_back if self._intake else 0
+
     def drain_liquidations(self) -> list[Liquidation]:
         """The liquidations taken since the last call, in the order of their ids."""
         if self._intake is None:
@@ -151,7 +156,7 @@ class Engine:
 
     def _frame(self, intake: Intake, bar: MinuteBar, tape: MinuteTape, gap_topics: int) -> MinuteFrame:
         end_ns = (bar.minute_ms + MINUTE_MS) * MILLISECOND_NS
-        mark, source, mark_ns = intake.tape.newest(end_ns)
+        mark, source, mark_ns = intake.tape.at_close()
         projection, evidence = (usd.sum(axis=1) if usd.ndim > SIDES else usd for usd in self._nothing())
         if self._state is not None:
             projection = self._state.model.usd.sum(axis=1).astype(np.float32)
@@ -185,7 +190,8 @@ class Engine:
         """The facts of a frame; `times_ns`: what it is as of, and engine time, by which staleness is judged."""
         as_of_ns, now_ns = times_ns
         state, levels = self._state, intake.ledger.levels(now_ns)
-        outside = state.outside_usd() if state else np.zeros((SIDES, 2))
+        in_dollars = intake.ledger.projection is Projection.DOLLARS
+        outside = state.outside_usd(with_projection=in_dollars) if state else np.zeros((SIDES, 2))
         open_interest_usd = levels.total_base * mark
         per_side_usd = state.model.total_usd() / SIDES if state else 0.0
         covered = min(1.0, per_side_usd / open_interest_usd) if open_interest_usd > 0 else UNKNOWN
@@ -211,7 +217,7 @@ class Engine:
             coverage=covered,
             unknown_usd=(1 - covered) * open_interest_usd,
             realisation=UNKNOWN,
-            projection_known=int(intake.ledger.known),
+            projection_known=int(intake.ledger.projection or 0),
             below_long_usd=float(outside[0, 0]),
             above_long_usd=float(outside[0, 1]),
             below_short_usd=float(outside[1, 0]),

@@ -1,9 +1,11 @@
 """At which prices the positions of a minute were entered.
 
-A minute's entries are spread evenly over its range. A change of open interest that covers several minutes (a slow poll,
-an hourly close) is booked when it is known, and its entries are spread evenly over the minutes it covers.
+A minute's entries are spread evenly over its range. A change of open interest is booked when it is known, and entered
+where price was while it happened: its entries are spread evenly over the stretch it covers (a slow poll, an hourly
+close), which may lie wholly before the minute in which it became known.
 """
 
+import math
 from collections import deque
 from dataclasses import dataclass
 from typing import Final
@@ -43,21 +45,32 @@ class EntryHistory:
         """Minutes of which nothing is known."""
         self._ranges.extend([None] * min(minutes, HISTORY_MINUTES))
 
-    def profile(self, spans: tuple[tuple[int, float], ...]) -> EntryProfile | None:
-        """Entries of a minute's openings, `spans` being (minutes covered, change) with some change above zero.
+    def profile(self, spans: tuple[tuple[float, float, float], ...]) -> EntryProfile | None:
+        """Entries of a minute's openings; `spans` as in OpenInterestStep, with some change above zero.
 
         Where no minute of a span has a price, the last known price stands in; None when there never was one.
         """
         if self._last is None:
             return None
         weights: dict[tuple[float, float], float] = {}
-        opened = [(minutes, change) for minutes, change in spans if change > 0]
-        total = sum(change for _, change in opened)
-        for minutes, change in opened:
-            ranges = [r for r in list(self._ranges)[-minutes:] if r is not None] or [self._last]
-            for one in ranges:
-                weights[one] = weights.get(one, 0.0) + change / total / len(ranges)
+        opened = [span for span in spans if span[2] > 0]
+        total = sum(change for _, _, change in opened)
+        for begin, end, change in opened:
+            covered = self._covered(begin, end) or [(self._last, 1.0)]
+            parts = sum(part for _, part in covered)
+            for one, part in covered:
+                weights[one] = weights.get(one, 0.0) + change / total * (part / parts)
         return self._spread(weights)
+
+    def _covered(self, begin: float, end: float) -> list[tuple[tuple[float, float], float]]:
+        """Known ranges of the minutes that the stretch touches, oldest first, each with its part of the stretch."""
+        found = []
+        for back in range(min(math.ceil(begin), len(self._ranges)) - 1, int(end) - 1, -1):
+            one = self._ranges[len(self._ranges) - 1 - back]
+            part = min(begin, back + 1.0) - max(end, float(back))
+            if one is not None and part > 0:
+                found.append((one, part))
+        return found
 
     def _spread(self, weights: dict[tuple[float, float], float]) -> EntryProfile:
         first = self._grid.bucket(min(low for low, _ in weights))

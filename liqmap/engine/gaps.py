@@ -24,6 +24,12 @@ class GapBook:
             from_ms = min(from_ms, self._open_ms.pop(bit, from_ms))
             self._closed_ms.append((bit, from_ms, to_ms))
 
+    def missed(self, venue: int, topic: int, at_ms: int) -> None:
+        """One print of a feed could not be used."""
+        bit = venue * TOPIC_BITS + topic
+        if topic < TOPIC_BITS and bit < 64:
+            self._closed_ms.append((bit, at_ms, at_ms + 1))
+
     def bits(self, from_ms: int, to_ms: int) -> int:
         """The feeds that were missing for a part of [from_ms, to_ms); closed gaps before its end are forgotten."""
         bits = 0

@@ -13,10 +13,9 @@ from liqmap.engine.evidence import trigger_price
 from liqmap.engine.frames import Liquidation
 from liqmap.engine.gaps import GapBook
 from liqmap.engine.ledger import Change, OpenInterestLedger
-from liqmap.engine.spec import MILLISECOND_NS, MINUTE_S, SECOND_NS, EngineSpec
+from liqmap.engine.spec import MILLISECOND_NS, MINUTE_NS, MINUTE_S, SECOND_NS, EngineSpec
 
 _SIDES_OF_POSITIONS: Final = frozenset(PositionSide)
-_MINUTE_NS: Final = MINUTE_S * SECOND_NS
 _NOT_OF_THE_MARKET: Final = (Kind.TICK, Kind.GAP)
 
 
@@ -56,6 +55,8 @@ class Intake:
                 done = i
             self._singly[event.kind](sequence, event, int(clock_ns[i]))
         self.tape.add(events[done:])
+        for venue, topic, second in self.tape.doubted():
+            self.gaps.missed(venue, topic, second * 1000)
         self.events += len(events)
         self._hear(events, clock_ns)
 
@@ -67,10 +68,10 @@ class Intake:
     def _hear(self, events: NDArray[np.void], clock_ns: NDArray[np.int64]) -> None:
         market = np.flatnonzero(~np.isin(events["kind"], _NOT_OF_THE_MARKET))
         if len(market):
-            last = market[-1]
-            self._said_ns = int(clock_ns[last])
-            if events["flags"][last] & FLAG_FROM_BAR:
-                self._bar_end_ns = (self._said_ns // _MINUTE_NS + 1) * _MINUTE_NS
+            self._said_ns = int(clock_ns[market[-1]])
+        bars = market[events["flags"][market] & FLAG_FROM_BAR != 0]
+        if len(bars):
+            self._bar_end_ns = (int(clock_ns[bars[-1]]) // MINUTE_NS + 1) * MINUTE_NS
 
     def _liquidation(self, sequence: int, event: Event, now_ns: int) -> None:
         has_printed = 0 < event.price < np.inf
@@ -101,19 +102,21 @@ class Intake:
         self.outbox.append(liquidation)
 
     def _open_interest(self, _sequence: int, event: Event, now_ns: int) -> None:
-        self._book(self.ledger.reading(event.venue, event.quantity, now_ns, event.detail), event.venue, now_ns)
+        self._book(self.ledger.reading(event.venue, event.quantity, now_ns, event.detail), now_ns)
 
     def _open_interest_change(self, _sequence: int, event: Event, now_ns: int) -> None:
-        self._book(self.ledger.change(event.venue, event.quantity, now_ns, event.detail), event.venue, now_ns)
+        self._book(self.ledger.change(event.venue, event.quantity, now_ns, event.detail), now_ns)
 
-    def _book(self, change: Change | None, venue: int, now_ns: int) -> None:
-        """A change belongs to the minute in which it became known: a reading is used only from its own time on."""
+    def _book(self, change: Change | None, now_ns: int) -> None:
+        """A change belongs to the minute in which it became known: a reading is used only from its own time on. It
+        happened before: a reading told with the first instant of a minute speaks for the minutes before this one."""
         if change is None:
             return
         tape = self.tape.minute(now_ns // SECOND_NS)
         if not tape.changes:
             tape.previous_base = change.previous_base
-        tape.changes.append((venue, change.minutes, change.change_base))
+        end = ((tape.start_s + MINUTE_S) * SECOND_NS - now_ns) / MINUTE_NS
+        tape.changes.append((end + change.span_ns / MINUTE_NS, end, change.change_base))
 
     def _gap(self, _sequence: int, event: Event, now_ns: int) -> None:
         from_ms = event.venue_ms if event.venue_ms >= 0 else now_ns // MILLISECOND_NS

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Final
 
-from liqmap.domain.enums import Venue
+from liqmap.domain.enums import Projection, Venue
 from liqmap.engine.spec import MILLISECOND_NS, MINUTE_NS
 
 SERIES_MEMORY: Final = 61
@@ -28,11 +28,6 @@ class Change:
     change_base: float
     span_ns: int
     previous_base: float
-
-    @property
-    def minutes(self) -> int:
-        """The stretch in whole minutes, at least one."""
-        return max(1, round(self.span_ns / MINUTE_NS))
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +60,8 @@ class OpenInterestLedger:
         self._jump_limit = jump_limit
         self._accounts: dict[int, _Account] = {}
         self._series: dict[int, deque[float]] = {}
-        self.known = False
-        """Whether any open interest was ever seen."""
+        self.projection: Projection | None = None
+        """What can be projected from it: dollars once a level was seen, densities while only changes were."""
 
     @property
     def total_base(self) -> float:
@@ -81,7 +76,7 @@ class OpenInterestLedger:
         """
         if not 0 < level < float("inf"):
             return None
-        self.known = True
+        self.projection = Projection.DOLLARS
         reach_ns = self._max_age_ns + _covered(covers_ms)
         account = self._accounts.get(venue)
         if account is None or now_ns - account.at_ns > max(reach_ns, account.reach_ns):
@@ -110,7 +105,7 @@ class OpenInterestLedger:
         account = self._accounts.get(venue)
         if account is not None and now_ns - account.at_ns <= account.reach_ns:
             return None
-        self.known = True
+        self.projection = self.projection or Projection.RELATIVE
         span_ns = max(_covered(covers_ms), MINUTE_NS)
         sizes = self._series.setdefault(venue, deque(maxlen=SERIES_MEMORY))
         size = abs(change_base) / (span_ns / MINUTE_NS)

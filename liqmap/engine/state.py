@@ -38,7 +38,7 @@ class MapState:
             self._move(self.spec.window(bar.close))
         self.evidence.decay(self.spec.decay(minutes))
         for liquidation in tape.liquidations:
-            late = (bar.minute_ms - liquidation.ts_ms) // MINUTE_MS + 1
+            late = -((liquidation.ts_ms - bar.minute_ms) // MINUTE_MS)
             self.evidence.add(liquidation, self.spec.decay(late) if late > 0 else 1.0)
         self.model.advance(bar, minutes, entries, weights)
 
@@ -47,9 +47,10 @@ class MapState:
         self.model.move(window)
         self.window = window
 
-    def outside_usd(self) -> NDArray[np.float64]:
-        """Dollars beyond the window by (side, end)."""
-        outside: NDArray[np.float64] = self.evidence.outside_usd + self.model.outside_usd.sum(axis=1)
+    def outside_usd(self, *, with_projection: bool) -> NDArray[np.float64]:
+        """Dollars beyond the window by (side, end); without the projection where that is not in dollars."""
+        projected = self.model.outside_usd.sum(axis=1) if with_projection else 0.0
+        outside: NDArray[np.float64] = self.evidence.outside_usd + projected
         return outside
 
     def seen_with(

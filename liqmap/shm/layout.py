@@ -255,7 +255,7 @@ _FRAME_FACTS: Final = [
     ("coverage", "<f8"),  # share of open interest whose entry is known; NaN: unknown
     ("unknown_usd", "<f8"),
     ("realisation", "<f8"),
-    ("projection_known", "<u8"),  # 0: no open interest was ever seen, the projection arrays say nothing
+    ("projection_known", "<u8"),  # Projection: 1 dollars, 2 relative densities, 0 the projection arrays say nothing
     ("below_long_usd", "<f8"),  # what lies outside the window, per side
     ("above_long_usd", "<f8"),
     ("below_short_usd", "<f8"),

@@ -59,6 +59,7 @@ class Loop:
         self._overruns = 0
         self._minutes = 0
         self._window: Window | None = None
+        self._doubts_told = 1
         self._beat_ns = 0
 
     def run(self) -> None:
@@ -88,6 +89,7 @@ class Loop:
             self._publication.minute(frame, self._ring.lost)
         self._minutes += len(frames)
         self._tell_of_window()
+        self._tell_of_doubts()
         if self._pace.due(self._engine.tick_ns):
             live = self._engine.live()
             if live is not None and live.facts.as_of_ns >= 0:  # a market that never spoke has no map
@@ -105,6 +107,13 @@ class Loop:
             log.warning("the window is cut to the configured buckets", extra=said)
         else:
             log.info("the window lies", extra=said)
+
+    def _tell_of_doubts(self) -> None:
+        """Log prices that were not believed: the first ones, then each time they have doubled."""
+        held_back = self._engine.held_back
+        if held_back >= self._doubts_told:
+            self._doubts_told = 2 * held_back
+            log.warning("a price was held back: nobody agrees with it", extra=fields(held_back=held_back))
 
     def _after_losses(self, events: NDArray[np.void]) -> NDArray[np.void]:
         """The events, behind a GAP event when others are missing in front of them (overrun, or set aside)."""
@@ -129,7 +138,7 @@ class Loop:
             engine_ns=self._engine.engine_ns,
             sequence=self._engine.sequence,
             lag_events=self._ring.pending,
-            errors=self._overruns,
+            errors=self._overruns + self._engine.held_back,
             work=self._minutes,
         )
 

@@ -1,7 +1,8 @@
 """What a worker shows to readers: the live board, one row per closed minute, the newest liquidations.
 
 Nothing is shown twice, also after a restart: rows carry the sequence of the event they end with, and what is not newer
-than the last row found in shared memory was shown by the predecessor.
+than the last row found in shared memory was shown by the predecessor. Of the minutes that one TICK closed (after a hole
+there are several, all with its sequence) the later one is the newer.
 """
 
 from collections.abc import Iterable
@@ -39,8 +40,8 @@ class Publication:
         self._live: BoardWriter = BoardWriter.open(live.name, live.dtype)
         self._minutes: RowsWriter = RowsWriter.open(minutes.name, minutes.dtype)
         self._recent: RowsWriter = RowsWriter.open(recent.name, recent.dtype)
-        self._last_minute = _last(RowsReader.open(minutes.name, minutes.dtype), "sequence")
-        self._last_id = _last(RowsReader.open(recent.name, recent.dtype), "id")
+        self._last_minute = _last(RowsReader.open(minutes.name, minutes.dtype), "sequence", "minute_ms")
+        self._last_id = _last(RowsReader.open(recent.name, recent.dtype), "id")[0]
         self._frames = 0
 
     def live(self, frame: LiveFrame, lost_events: int) -> None:
@@ -57,9 +58,10 @@ class Publication:
 
     def minute(self, frame: MinuteFrame, lost_events: int) -> None:
         """Show a closed minute, unless a predecessor did."""
-        if frame.facts.sequence <= self._last_minute:
+        place = (frame.facts.sequence, frame.facts.minute_ms)
+        if place <= self._last_minute:
             return
-        self._last_minute = frame.facts.sequence
+        self._last_minute = place
         self._frames += 1
 
         def fill(row: NDArray[Any]) -> None:
@@ -102,9 +104,9 @@ def _fill_cells(row: NDArray[Any], frame: LiveFrame | MinuteFrame) -> None:
         cells[..., used:] = 0
 
 
-def _last(rows: RowsReader, field: str) -> int:
+def _last(rows: RowsReader, *names: str) -> tuple[int, ...]:
     newest = rows.last(1)
-    return int(newest[0][field]) if len(newest) else 0
+    return tuple(int(newest[0][name]) if len(newest) else 0 for name in names)
 
 
 _FACTS = tuple(Facts.__dataclass_fields__)

@@ -11,7 +11,7 @@ import numpy as np
 
 from liqmap.client import Client
 from liqmap.config import Config, parse
-from liqmap.domain.enums import GapReason, PriceSource, Source, Topic, Venue
+from liqmap.domain.enums import GapReason, PriceSource, Projection, Source, Topic, Venue
 from liqmap.shm.board import BoardWriter
 from liqmap.shm.layout import DIRECTORY, FEEDS, LIQUIDATION, PROCESSES, live_dtype
 from liqmap.shm.plan import Holding, Role, create_all
@@ -154,7 +154,7 @@ class Stage:
     # -- a symbol's words -------------------------------------------------------------------------------------------
 
     def write_frame(
-        self, symbol: str, as_of_ns: int | None = None, *, projection_known: bool = True, **facts: Any
+        self, symbol: str, as_of_ns: int | None = None, *, projection_known: int = Projection.DOLLARS, **facts: Any
     ) -> int:
         """One live frame with a hump of longs 3 % below the mark and of shorts 3 % above; returns as_of_ns."""
         table, mark = self.config.symbols[symbol], MARKS[symbol]

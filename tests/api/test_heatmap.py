@@ -7,7 +7,7 @@ import pytest
 from flask.testing import FlaskClient
 
 from liqmap.clock import ManualClock
-from liqmap.domain.enums import Topic, Venue
+from liqmap.domain.enums import Projection, Topic, Venue
 from tests.api.stage import MARKS, STALE_AFTER_MS, Stage
 
 FIELDS = {
@@ -104,6 +104,21 @@ def test_unknown_is_null_never_zero(web: FlaskClient, set_: Stage, clock: Manual
     assert body["coverage"] is None and body["unknown_usd"] is None and body["realisation"] is None
     assert None not in body["evidence_long_usd"] and max(body["long_intensity"]) == 1
     assert body["long_pools"][0]["source"] == "evidence" and body["long_pools"][0]["projected_usd"] is None
+
+
+def test_a_projection_without_a_level_of_open_interest_is_a_shape_and_no_dollars(
+    web: FlaskClient, set_: Stage, clock: ManualClock
+) -> None:
+    whole = ask(web, tiers=1)
+    set_.write_frame("BTC", clock.now_ns(), projection_known=Projection.RELATIVE)
+    body = ask(web, tiers=1)
+    assert set(body["long_usd"]) == set(body["short_usd"]) == set(body["by_tier"]["10"]["long_usd"]) == {None}
+    assert body["stats"]["long_usd"] is None
+    assert (body["meta"]["projection_known"], body["meta"]["projection_unit"]) == (False, "relative")
+    assert body["meta"]["intensity"]["projection_p99_usd"] is None
+    assert body["long_intensity"] == whole["long_intensity"] and whole["meta"]["projection_unit"] == "usd"
+    assert {pool["source"] for pool in body["long_pools"]} == {"evidence"}
+    assert {pool["projected_usd"] for pool in body["long_pools"]} == {None}
 
 
 @pytest.mark.finding("L15")

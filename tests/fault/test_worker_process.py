@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from liqmap.config import EXIT_CONFIG, RunMode
-from liqmap.domain.enums import Source
+from liqmap.domain.enums import Kind, Source
 from liqmap.shm.plan import Role
 from tests.fault.worker_stage import DEADLINE_S, ROOT, SYMBOL, eventually, second_of_market, stage
 
@@ -160,6 +160,43 @@ def test_a_death_between_showing_and_committing_shows_nothing_twice(tmp_path: Pa
         minutes = on.rows(Role.MINUTES)
         assert np.all(np.diff(minutes["minute_ms"]) > 0)
         assert np.all(np.diff(minutes["sequence"].astype(np.int64)) > 0)
+
+
+def test_every_minute_of_a_hole_is_shown_although_one_tick_closed_them_all(tmp_path: Path) -> None:
+    """Ingest was away for five minutes; a second worker finds all of them shown and shows none again."""
+    with stage(tmp_path) as on:
+        first = on.spawn()
+        eventually(lambda: on.beat().ready, "ready")
+        on.write(second_of_market(0))
+        on.write(second_of_market(330))
+        eventually(lambda: on.pending() == 0, "read")
+        minutes = on.rows(Role.MINUTES)["minute_ms"]
+        assert np.diff(minutes).tolist() == [60_000] * 4
+        first.send_signal(signal.SIGKILL)
+        first.wait(DEADLINE_S)
+        on.spawn()
+        on.write(second_of_market(400))
+        on.write(second_of_market(425))
+        eventually(lambda: on.pending() == 0, "the successor caught up")
+        minutes = on.rows(Role.MINUTES)["minute_ms"]
+        assert np.diff(minutes).tolist()[:4] == [60_000] * 4
+        assert len(set(minutes.tolist())) == len(minutes) == 6
+
+
+def test_an_absurd_price_is_counted_and_logged_and_moves_nothing(tmp_path: Path) -> None:
+    with stage(tmp_path) as on:
+        on.spawn()
+        for second in range(70):
+            on.write(second_of_market(second))
+        absurd = second_of_market(70, price=600_000.0)
+        on.write([event for event in absurd if event.kind == Kind.MARK_PRICE])
+        on.write(second_of_market(71))
+        eventually(lambda: on.pending() == 0, "read")
+        live = on.live()
+        assert live is not None
+        assert live["mark_price"] == 60_000.0
+        eventually(lambda: on.beat().errors == 1, "counted")
+        assert "a price was held back" in on.log()
 
 
 def test_a_window_that_does_not_fit_is_cut_and_the_log_says_so(tmp_path: Path) -> None:

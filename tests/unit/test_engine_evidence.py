@@ -74,7 +74,8 @@ def test_dollars_stand_in_their_bucket_on_their_side() -> None:
 
 
 def test_evidence_halves_in_138_minutes_and_nothing_else_removes_it() -> None:
-    sweep = [mark(100, 50_000.0), mark(110, 70_000.0), mark(115, 60_000.0)]
+    path = [*range(60_000, 50_000, -2_000), *range(50_000, 70_000, 2_000), *range(70_000, 60_000, -2_000)]
+    sweep = [mark(95.1 + i / 10, float(price)) for i, price in enumerate(path)]
     _, frames = run([*quiet(142), liquidated(20, LONG, 59_700.0), *sweep], until_s=142 * 60)
     start = float(frames[0].evidence_usd.sum())
     for minute in (1, 10, 138):
@@ -93,6 +94,15 @@ def test_an_old_event_that_comes_late_brings_what_time_has_left_of_it() -> None:
     expected = 59_700.0 / (1 - BTC.trigger_mmr) * 0.995**120
     assert frames[2].evidence_usd.sum() == pytest.approx(expected, rel=1e-5)
     assert frames[2].liquidations[0].ts_ms == at(130 - 7200) // 10**6
+
+
+@pytest.mark.parametrize(("millisecond", "minutes"), [(0, 0), (59_999, 0), (-1, 1), (-60_000, 1), (-60_001, 2)])
+def test_a_minute_that_an_event_belongs_to_takes_nothing_of_it(millisecond: int, minutes: int) -> None:
+    """Time 0 is the first instant of the minute in which it is taken, 120 s into the test."""
+    event = liquidated(170, LONG, 59_700.0)._replace(venue_ms=at(120) // 10**6 + millisecond)
+    _, frames = run([*quiet(3), event], until_s=185)
+    notional = frames[2].liquidations[0].notional_usd
+    assert frames[2].evidence_usd.sum() == pytest.approx(notional * 0.995**minutes, rel=1e-6)
 
 
 def test_what_lies_outside_the_window_is_kept_at_its_end() -> None:

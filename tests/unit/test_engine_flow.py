@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from liqmap.domain.enums import PositionSide, Venue
+from liqmap.domain.enums import PositionSide, Projection, Venue
 from liqmap.engine.engine import Engine
 from liqmap.engine.smear import smear
 from tests.events import events_array
@@ -116,6 +116,25 @@ def test_without_any_open_interest_the_projection_is_unknown() -> None:
     assert math.isnan(facts.unknown_usd)
 
 
+@pytest.mark.parametrize("covers_ms", [60_000, 3_600_000])
+def test_a_level_told_at_the_first_instant_of_a_minute_was_entered_before_it(covers_ms: int) -> None:
+    """Price was at 60,000 while the positions were opened, and is at 62,000 when that becomes known."""
+    minutes = covers_ms // 60_000
+    events = [mark(s, PRICE if s < 60 * minutes else 62_000.0) for s in range(0, 60 * minutes + 60, 5)]
+    events += [level(0, 90_000.0, 0, covers_ms), level(60 * minutes, 90_100.0, 0, covers_ms)]
+    _, frames = run(events, until_s=60 * minutes + 65)
+    assert frames[-2].projection_usd.sum() == 0
+    assert frames[-1].projection_usd[0].sum() == pytest.approx(100 * PRICE, rel=1e-4), "longs lie below either price"
+
+
+def test_a_reading_across_the_turn_of_a_minute_is_entered_in_both_by_its_parts() -> None:
+    events = [mark(s, PRICE if s < 60 else 62_000.0) for s in range(0, 120, 5)]
+    events += [level(55, 79_000.0), level(70, 79_015.0)]
+    _, frames = run(events, until_s=125)
+    expected = 15.0 * (PRICE / 3 + 62_000.0 * 2 / 3)
+    assert frames[1].projection_usd[0].sum() == pytest.approx(expected, rel=1e-4)
+
+
 def test_a_change_series_opens_but_without_a_level_closes_nothing() -> None:
     events = [mark(s, PRICE) for s in range(0, 1800, 5)]
     events += [change(60 * m + 59, 10.0 if m < 20 else -10.0) for m in range(30)]
@@ -123,13 +142,29 @@ def test_a_change_series_opens_but_without_a_level_closes_nothing() -> None:
     assert frames[5].projection_usd.sum() == 0, "its usual size is not known yet"
     assert frames[15].projection_usd.sum() > 0
     assert frames[29].projection_usd.sum() == pytest.approx(frames[19].projection_usd.sum() * 0.995**10, rel=1e-5)
-    assert frames[29].facts.projection_known == 1
-    assert math.isnan(frames[29].facts.open_interest_usd)
+    facts = frames[29].facts
+    assert facts.projection_known == Projection.RELATIVE, "openings without closings are no dollars, only a shape"
+    assert math.isnan(facts.open_interest_usd)
+    assert math.isnan(facts.coverage)
+    assert (facts.below_long_usd, facts.above_short_usd) == (0.0, 0.0), "nor is what lies outside the window"
+
+
+def test_a_level_after_changes_makes_dollars_of_it() -> None:
+    events = [mark(s, PRICE) for s in range(0, 1800, 5)] + [change(60 * m + 59, 10.0) for m in range(20)]
+    _, frames = run([*events, level(1500, 79_000.0)], until_s=1805)
+    assert [frames[m].facts.projection_known for m in (10, 26)] == [Projection.RELATIVE, Projection.DOLLARS]
 
 
 def test_a_sweep_takes_seventy_percent_of_what_it_traversed_and_what_is_behind_is_gone() -> None:
     events = quiet(3, change_base=20.0)
-    events += [mark(180, PRICE), mark(200, 57_000.0), mark(230, 58_500.0), level(185, 79_040.0), level(215, 79_040.0)]
+    events += [
+        mark(180, PRICE),
+        mark(190, 58_500.0),
+        mark(200, 57_000.0),
+        mark(230, 58_500.0),
+        level(185, 79_040.0),
+        level(215, 79_040.0),
+    ]
     _, frames = run(events, until_s=245)
     before, after = frames[2].projection_usd, frames[3].projection_usd
     prices = prices_of(frames[3])
@@ -147,7 +182,7 @@ def test_the_live_map_shows_the_sweep_of_the_open_minute_and_the_state_waits_for
     engine.apply(stream(quiet(3, change_base=20.0), until_s=182))
     calm = engine.live()
     assert calm is not None
-    engine.apply(events_array([mark(190, 57_000.0), tick(190), mark(191, 58_500.0), tick(191)]))
+    engine.apply(events_array([mark(189, 58_500.0), mark(190, 57_000.0), tick(190), mark(191, 58_500.0), tick(191)]))
     live = engine.live()
     assert live is not None
     prices = prices_of(live)

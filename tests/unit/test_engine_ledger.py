@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from liqmap.domain.enums import Venue
+from liqmap.domain.enums import Projection, Venue
 from liqmap.engine.ledger import OpenInterestLedger
 
 SECOND = 1_000_000_000
@@ -20,10 +20,10 @@ def ledger() -> OpenInterestLedger:
 def test_the_first_reading_is_a_level_and_no_change() -> None:
     book = ledger()
     assert math.isnan(book.total_base)
-    assert not book.known
+    assert book.projection is None
     assert book.reading(A, 79_000.0, 0) is None
     assert book.total_base == 79_000.0
-    assert book.known
+    assert book.projection is Projection.DOLLARS
 
 
 @pytest.mark.finding("M2")
@@ -33,7 +33,7 @@ def test_a_change_is_between_two_readings_of_one_venue_and_knows_the_total_befor
     book.reading(B, 45_000.0, SECOND)
     found = book.reading(A, 79_010.0, 10 * SECOND)
     assert found is not None
-    assert (found.change_base, found.previous_base, found.minutes) == (10.0, 124_000.0, 1)
+    assert (found.change_base, found.previous_base, found.span_ns) == (10.0, 124_000.0, 10 * SECOND)
     assert book.total_base == 124_010.0
 
 
@@ -107,7 +107,7 @@ def test_the_limit_scales_with_the_time_between_the_readings() -> None:
 def test_what_is_not_a_positive_number_is_no_reading(nothing: float) -> None:
     book = ledger()
     assert book.reading(A, nothing, 0) is None
-    assert not book.known
+    assert book.projection is None
     book.reading(A, 79_000.0, SECOND)
     for second in range(2, 80, 5):
         assert book.reading(A, nothing, second * SECOND) is None
@@ -120,7 +120,7 @@ def test_a_reading_that_covers_an_hour_may_be_an_hour_apart() -> None:
     assert book.reading(0, 90_000.0, 0, covers_ms=hour * 1000) is None
     found = book.reading(0, 91_000.0, hour * SECOND, covers_ms=hour * 1000)
     assert found is not None
-    assert (found.change_base, found.minutes) == (1_000.0, 60)
+    assert (found.change_base, found.span_ns) == (1_000.0, hour * SECOND)
     assert book.reading(0, 92_000.0, 3 * hour * SECOND, covers_ms=hour * 1000) is None, "one was missing"
 
 

@@ -176,6 +176,28 @@ def test_a_long_hole_is_not_framed_minute_by_minute_but_decays_by_its_whole_leng
     assert late[-1].projection_usd.sum() == pytest.approx(expected, rel=1e-4)
 
 
+def test_a_minute_in_which_nobody_spoke_does_not_know_the_price_of_later() -> None:
+    """Ingest was away: ten minutes close at the first tick of its return, when the new price has already come."""
+    engine = Engine(BTC)
+    frames = engine.apply(stream([mark(s, 60_000.0) for s in range(60)], until_s=62.5))
+    frames += engine.apply(events_array([mark(665, 62_000.0), tick(665)], first_sequence=1000))
+    assert [frame.facts.mark_price for frame in frames] == [60_000.0] * 11
+    assert {frame.facts.mark_as_of_ns for frame in frames} == {at(59)}
+    live = engine.live()
+    assert live is not None
+    assert live.facts.mark_price == 62_000.0
+
+
+def test_a_bar_that_is_followed_by_a_liquidation_speaks_for_its_minute_in_every_batch() -> None:
+    events = [mark(0, 60_000.0)._replace(flags=1), liquidated(1, LONG, 59_700.0)]
+    whole, cut = Engine(BTC), Engine(BTC)
+    whole.apply(events_array([*events, tick(30)]))
+    for event in [*events, tick(30)]:
+        cut.apply(events_array([event]))
+    found = [live.facts.as_of_ns for engine in (whole, cut) if (live := engine.live())]
+    assert found == [at(30), at(30)]
+
+
 def test_engine_time_never_goes_back() -> None:
     engine = Engine(BTC)
     engine.apply(stream(quiet(2), until_s=130))
