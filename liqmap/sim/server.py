@@ -191,7 +191,10 @@ class VenueServer:
         socket_ = web.WebSocketResponse(
             autoping=False, autoclose=False, compress=False, max_msg_size=self.rules.max_client_bytes, timeout=0.5
         )
-        await socket_.prepare(request)
+        try:
+            await socket_.prepare(request)
+        except ConnectionError:
+            return web.Response(status=503)  # nobody is there to read it: the client gave up while it waited
         self._opened += 1
         connection = Connection(self._opened, request.path, False, transport, self.now_s())
         connection.half_open = self.faults.half_open

@@ -88,6 +88,27 @@ def test_it_serves_a_market_beats_and_ends_when_told(tmp_path: Path) -> None:
         assert sim.child.wait(timeout=20) == 0
 
 
+def test_who_asks_before_the_markets_are_open_waits_for_a_right_answer(tmp_path: Path) -> None:
+    with sim_process(tmp_path, RunMode(source=int(Source.SIMULATED))) as sim:
+        asked = "/fapi/v1/openInterest?symbol=BTCUSDT"
+        answer = requests.get(f"http://127.0.0.1:{sim.ports[0]}{asked}", timeout=DEADLINE_S)
+        assert answer.status_code == 200 and float(answer.json()["openInterest"]) > 0
+
+
+def test_who_gave_up_before_the_doors_opened_is_no_fault(tmp_path: Path) -> None:
+    handshake = b"GET /market/ws HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    handshake += b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+    with sim_process(tmp_path, RunMode(source=int(Source.SIMULATED))) as sim:
+        for port in sim.ports:
+            for _ in range(3):
+                with socket.create_connection(("127.0.0.1", port)) as hasty:
+                    hasty.sendall(handshake)
+        sim.wait_ready()
+        for port in sim.ports:  # whoever asks now is served after those
+            assert requests.get(f"http://127.0.0.1:{port}/_sim/state", timeout=DEADLINE_S).json()["connections"] == []
+        assert "Traceback" not in sim.log.read_text()
+
+
 @pytest.mark.parametrize("content", ["", "hello\n", '{"t":"nothing"}\n'])
 def test_a_file_that_is_no_capture_is_a_configuration_fault(tmp_path: Path, content: str) -> None:
     capture = tmp_path / "capture.jsonl"
