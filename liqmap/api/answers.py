@@ -2,11 +2,12 @@
 
 import hashlib
 from collections.abc import Callable, Hashable, Iterable, Mapping
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 from flask import Response, request
-from werkzeug.datastructures import Headers
+from werkzeug.datastructures import Accept, Headers
+from werkzeug.http import parse_accept_header
 
 from liqmap import __version__
 from liqmap.api.encode import Prepared, encode
@@ -125,8 +126,14 @@ def _not_modified(tag: str) -> Response:
     return Ready(b"", "304 NOT MODIFIED", (("ETag", tag), *_ALWAYS))
 
 
+@lru_cache(maxsize=64)
+def _takes_gzip(accepted: str) -> bool:
+    """Whether an Accept-Encoding header names gzip and does not forbid it (RFC 9110 §12.5.3). Clients have few."""
+    return parse_accept_header(accepted, Accept)["gzip"] > 0 and "gzip" in accepted.lower()
+
+
 def _sent(prepared: Prepared, age_ms: int) -> Response:
-    if prepared.worth_gzip and "gzip" in request.environ.get("HTTP_ACCEPT_ENCODING", ""):
+    if prepared.worth_gzip and _takes_gzip(request.environ.get("HTTP_ACCEPT_ENCODING", "")):
         body, headers = prepared.gzip(age_ms), _GZIP
     else:
         body, headers = prepared.json(age_ms), _JSON

@@ -25,6 +25,7 @@ def create_app(config: Config, client: Client | None = None) -> Flask:
     app = Flask(__name__, static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = 0
     app.url_map.strict_slashes = True
+    app.url_map.merge_slashes = False  # else `//oi` is answered with a redirect in HTML
     app.url_map.redirect_defaults = False
     errors.install(app)
     serving = serving_of(config, client)

@@ -8,7 +8,7 @@ import logging
 from typing import ClassVar
 
 import orjson
-from flask import Flask, Response, request
+from flask import Flask, Response, current_app, request
 from werkzeug.exceptions import HTTPException, InternalServerError
 
 from liqmap.client import ClientError
@@ -62,7 +62,7 @@ class WarmingUp(NotReady):
 
 _HTTP_CODES = {404: "unknown_path", 405: "method_not_allowed", 400: "bad_request", 414: "uri_too_long"}
 _HTTP_WORDS = {
-    404: "there is nothing at this path; GET /openapi.json lists what there is",
+    404: "there is nothing at this path",
     405: "only GET and HEAD are answered",
 }
 
@@ -104,7 +104,9 @@ def _http(error: HTTPException) -> Response:
         original = error.original_exception
         log.error("a request failed: %s %s", request.method, request.path, exc_info=original or error)
         return envelope(500, "internal_error", "this is a fault of the server; it has been logged")
-    response = envelope(status, _HTTP_CODES.get(status, "http_error"), _HTTP_WORDS.get(status, error.name.lower()))
+    allowed = sorted({rule.rule for rule in current_app.url_map.iter_rules()}) if status == 404 else None
+    words = _HTTP_WORDS.get(status, error.name.lower())
+    response = envelope(status, _HTTP_CODES.get(status, "http_error"), words, allowed=allowed)
     if status == 405:
         response.headers["Allow"] = "GET, HEAD"
     return response

@@ -128,7 +128,7 @@ class SymbolName(Parameter):
     def parse(self, text: str) -> str:
         """The symbol as it is configured."""
         known = self.names or {}
-        symbol = known.get(text.upper())
+        symbol = known.get(text.upper()) if text.isascii() else None  # `ſ` becomes S in capitals
         if symbol is None:
             raise self.refuse(sorted(set(known.values())))
         return symbol

@@ -19,6 +19,7 @@ from liqmap.supervisor.control import ControlClient
 
 EXIT_REFUSED = 1
 EXIT_NO_DAEMON = 3
+_LONGEST_WAIT_S = 86_400.0
 
 _NAMED = {
     "start": "start a child that was stopped or given up (ingest, api or a symbol)",
@@ -75,7 +76,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--json", action="store_true", help="the daemon's answer as JSON")
     parser.add_argument("--version", action="version", version=f"liqmapctl {__version__}")
-    parser.add_argument("--timeout", type=float, default=120.0, metavar="S", help="wait for the answer (120)")
+    parser.add_argument("--timeout", type=_seconds, default=120.0, metavar="S", help="wait for the answer (120)")
     which = parser.add_mutually_exclusive_group()
     which.add_argument("-c", "--config", type=Path, metavar="FILE", help="the daemon's configuration file")
     which.add_argument("--socket", type=Path, metavar="PATH", help="the daemon's control socket")
@@ -87,6 +88,17 @@ def _parser() -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=text, description=text)
         command.add_argument("name", metavar="SYMBOL" if name in ("add", "remove") else "N")
     return parser
+
+
+def _seconds(text: str) -> float:
+    """A time that a socket can wait. Raises ArgumentTypeError."""
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds <= _LONGEST_WAIT_S:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds from above 0 to {_LONGEST_WAIT_S:.0f}")
+    return seconds
 
 
 def _connect(flags: argparse.Namespace) -> ControlClient:

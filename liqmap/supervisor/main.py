@@ -73,6 +73,7 @@ class Supervisor:
         self._weighed_ns = 0
         self._fed_ns = 0
         self._problems: list[str] = []
+        self._shown: list[tuple[str, State, int | None]] = []
 
     # -- the loop ------------------------------------------------------------------------------------------------
 
@@ -285,10 +286,11 @@ class Supervisor:
         if now_ns - self._weighed_ns >= WEIGH_NS:
             self._weighed_ns = now_ns
             self.household.weigh()
-        if now_ns - self._published_ns < PUBLISH_NS:
-            return
-        self._published_ns = now_ns
         sights = self.household.sights(now_ns)
+        news = [(sight.name, sight.state, sight.pid) for sight in sights]
+        if now_ns - self._published_ns < PUBLISH_NS and news == self._shown:
+            return
+        self._published_ns, self._shown = now_ns, news
         self._estate.show_processes(sights, now_ns)
         self._announce(now_ns)
         found = problems(sights)

@@ -128,3 +128,22 @@ def test_nothing_is_encoded_twice(web: FlaskClient, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("liqmap.api.answers.encode", lambda body: pytest.fail("encoded again"))
     clock.advance(0.5)
     assert web.get("/liq_heatmap_v2?range_pct=3").get_json()["age_ms"] == 500
+
+
+@pytest.mark.parametrize(
+    ("accepted", "packed"),
+    [
+        ("GZIP", True),
+        ("br;q=1, gzip;q=0.1", True),
+        ("gzip;q=0", False),
+        ("identity, gzip;q=0.0", False),
+        ("xgzip", False),
+        ("*;q=0", False),
+        ("gzip;q=", True),
+        ("", False),
+        ("é,;;=", False),
+    ],
+)
+def test_gzip_only_for_who_takes_it(web: FlaskClient, accepted: str, packed: bool) -> None:
+    answer = web.get("/liq_heatmap_v2", headers={"Accept-Encoding": accepted})
+    assert ("Content-Encoding" in answer.headers) is packed

@@ -91,11 +91,14 @@ def test_a_model_that_is_not_there_is_named_as_such(web: FlaskClient) -> None:
     assert (error["param"], error["allowed"]) == ("model", ["flow"])
 
 
-@pytest.mark.parametrize("path", ["/nope", "/oi/", "/v3/oi", "/health/", "//oi", "/%00", "/oi/../health"])
+@pytest.mark.parametrize(
+    "path", ["/nope", "/oi/", "/v3/oi", "/health/", "//oi", "/health//live", "/%00", "/oi/../health"]
+)
 def test_unknown_paths_are_404_in_the_envelope(web: FlaskClient, path: str) -> None:
     answer = web.get(path)
     assert answer.status_code == 404
-    assert answer.get_json()["error"]["code"] == "unknown_path"
+    error = answer.get_json()["error"]
+    assert error["code"] == "unknown_path" and {"/health", "/liq_heatmap_v2", "/oi"} <= set(error["allowed"])
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE"])

@@ -26,7 +26,7 @@ class Asked:
 TABLE = Table(
     Asked,
     (
-        SymbolName("symbol", "…", "BTC", {"BTC": "BTC", "BTCUSDT": "BTC", "ETH": "ETH"}),
+        SymbolName("symbol", "…", "BTC", {"BTC": "BTC", "BTCUSDT": "BTC", "ETH": "ETH", "SOL": "SOL"}),
         Number("range_pct", "…", 10.0, low=0.5, high=50.0),
         Whole("limit", "…", low=1, high=5000),
         Choice("side", "…", choices=("long", "short")),
@@ -86,6 +86,7 @@ def test_the_same_request_in_other_words_is_the_same_object(pairs: list[tuple[st
         ("tiers", "2"),
         ("symbol", "DOGE"),
         ("symbol", "BTC\n"),
+        ("symbol", "\N{LATIN SMALL LETTER LONG S}OL"),
         ("symbol", "x" * (MAX_VALUE_LENGTH + 1)),
     ],
 )

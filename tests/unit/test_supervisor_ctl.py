@@ -114,3 +114,10 @@ def test_the_table() -> None:
         "not enabled: DOGE",
     ]
     assert "no problems" in table({**ANSWER, "problems": []})
+
+
+@pytest.mark.parametrize("seconds", ["0", "-1", "nan", "inf", "1e300", "soon"])
+def test_a_wait_that_is_none_is_a_fault_of_usage(file: Path, capsys: pytest.CaptureFixture[str], seconds: str) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["-c", str(file), "--timeout", seconds, "status"])
+    assert ended.value.code == 2 and "not a number of seconds" in capsys.readouterr().err
