@@ -20,9 +20,9 @@ from liqmap import config as configuration
 from liqmap.clock import ReplayTime
 from liqmap.config import Config
 from liqmap.domain.enums import PositionSide, TakerSide, Venue
-from liqmap.sim.server import VenueServer
 from liqmap.sim.tape import LIQUIDATIONS, TRADES, Market, Tape, VenueTape
-from liqmap.sim.venues import VENUES, CaptureVenues, MarketVenues, VenueRules
+from liqmap.sim.venues.running import VENUES, CaptureVenues, MarketVenues, VenueRules
+from liqmap.sim.venues.server import VenueServer
 
 T = TypeVar("T")
 
@@ -169,7 +169,7 @@ class RunningVenues:
         return asyncio.run_coroutine_threadsafe(run(), self._loop).result(timeout=10)
 
     def fault(self, venue: Venue, command: dict[str, Any]) -> dict[str, Any]:
-        """Make something go wrong; see liqmap/sim/control.py for the commands."""
+        """Make something go wrong; see liqmap/sim/venues/control.py for the commands."""
         return self.call(lambda: self.server(venue).control.apply(command))
 
     def state(self, venue: Venue) -> dict[str, Any]:

@@ -21,10 +21,10 @@ from liqmap.clock import ReplayTime
 from liqmap.config import Config, ConfigError, RunMode
 from liqmap.domain.enums import Venue
 from liqmap.logs import fields
-from liqmap.sim.market import SimulatedMarket
-from liqmap.sim.pump import wall_ms
-from liqmap.sim.truth import write_truth
-from liqmap.sim.venues import VENUES, CaptureVenues, MarketVenues
+from liqmap.sim.market.simulated import SimulatedMarket
+from liqmap.sim.market.truth import write_truth
+from liqmap.sim.venues.pump import wall_ms
+from liqmap.sim.venues.running import VENUES, CaptureVenues, MarketVenues
 from liqmap.sim.worlds import open_market
 from liqmap.store.capture import CaptureUnreadable
 

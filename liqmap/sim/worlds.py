@@ -2,7 +2,7 @@
 
     python -m liqmap.sim.worlds --symbol BTC --days 0.5 --seed 1 --preset lively --out DIR
 
-writes the contract's tabular formats (see liqmap.sim.tables); `--family crowds` takes the other family of worlds.
+writes the contract's tabular formats (see liqmap.sim.market.tables); `--family crowds` is the other family of worlds.
 """
 
 import argparse
@@ -15,8 +15,8 @@ from pathlib import Path
 import msgspec
 
 from liqmap.config.simulation import SimConfig, sim_config
-from liqmap.sim.market import SimulatedMarket
-from liqmap.sim.tables import (
+from liqmap.sim.market.simulated import SimulatedMarket
+from liqmap.sim.market.tables import (
     BAR_COLUMNS,
     HOURLY_COLUMNS,
     LIQUIDATION_COLUMNS,
@@ -26,7 +26,7 @@ from liqmap.sim.tables import (
     Table,
     report,
 )
-from liqmap.sim.truth import TRUTH_COLUMNS, append_truth
+from liqmap.sim.market.truth import TRUTH_COLUMNS, append_truth
 
 FIRST_MS = 1_767_225_600_000
 """2026-01-01 00:00 UTC: worlds start there unless told otherwise, so that a seed names a whole table."""

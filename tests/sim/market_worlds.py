@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from liqmap.config.simulation import SimConfig, sim_config
 from liqmap.domain.enums import PositionSide, Venue
-from liqmap.sim.market import SimulatedMarket
+from liqmap.sim.market.simulated import SimulatedMarket
 from liqmap.sim.tape import Tape
 
 START_MS = 1_767_225_600_000

@@ -11,7 +11,7 @@ from liqmap.domain.enums import Kind, Topic, Venue
 from liqmap.domain.event import Event
 from liqmap.engine.engine import Engine
 from liqmap.engine.frames import MinuteFrame
-from liqmap.sim.market import SimulatedMarket
+from liqmap.sim.market.simulated import SimulatedMarket
 from liqmap.sim.tape import Tape
 from tests.events import events_array
 from tests.unit.engine_tape import BTC, digest, prices_of

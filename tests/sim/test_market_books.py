@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from liqmap.domain.enums import PositionSide, Venue
-from liqmap.sim.market import SimulatedMarket
+from liqmap.sim.market.simulated import SimulatedMarket
 from tests.sim.market_worlds import START_MS, market, side_lots, small, ticks
 
 FAMILIES = ("habits", "crowds")

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from liqmap.domain.enums import PositionSide, Venue
-from liqmap.sim.brackets import leverage_limit, liquidation_price, maintenance_usd
-from liqmap.sim.truth import truth
+from liqmap.sim.market.brackets import leverage_limit, liquidation_price, maintenance_usd
+from liqmap.sim.market.truth import truth
 from tests.sim.market_worlds import START_MS, liquidations, market, small, ticks
 
 Key = tuple[int, int, int]

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from liqmap.domain.enums import PositionSide, TakerSide
-from liqmap.sim.market import FUNDING_MS, SimulatedMarket
+from liqmap.sim.market.simulated import FUNDING_MS, SimulatedMarket
 from liqmap.sim.tape import Tape
 from tests.sim.market_worlds import START_MS, market, small, ticks
 

@@ -22,9 +22,9 @@ from liqmap.config.simulation import (
     sim_config,
 )
 from liqmap.domain.enums import PositionSide
-from liqmap.sim.market import SimulatedMarket
-from liqmap.sim.people import Mood, People
-from liqmap.sim.truth import truth, write_truth
+from liqmap.sim.market.people import Mood, People
+from liqmap.sim.market.simulated import SimulatedMarket
+from liqmap.sim.market.truth import truth, write_truth
 from liqmap.sim.worlds import FIRST_MS, UnknownSymbol, main, open_market
 from tests.sim.market_worlds import START_MS, liquidations, market, small, ticks
 

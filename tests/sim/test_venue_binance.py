@@ -10,11 +10,11 @@ import websocket
 
 from liqmap import config as configuration
 from liqmap.domain.enums import PositionSide, TakerSide, Venue
-from liqmap.sim.binance_feed import BinanceFeed
-from liqmap.sim.binance_server import BinanceRules
-from liqmap.sim.faults import Faults
-from liqmap.sim.listings import listings_of
-from liqmap.sim.venues import VenueRules
+from liqmap.sim.venues.binance_feed import BinanceFeed
+from liqmap.sim.venues.binance_server import BinanceRules
+from liqmap.sim.venues.faults import Faults
+from liqmap.sim.venues.listings import listings_of
+from liqmap.sim.venues.running import VenueRules
 from tests.sim.venue_client import DEADLINE_S, client, steps
 from tests.venue_servers import RunningVenues, ScriptedMarket, venue_servers
 

@@ -9,11 +9,11 @@ import requests
 
 from liqmap import config as configuration
 from liqmap.domain.enums import PositionSide, TakerSide, Venue
-from liqmap.sim.bybit_feed import BybitFeed
-from liqmap.sim.bybit_server import BybitRules
-from liqmap.sim.faults import Faults
-from liqmap.sim.listings import listings_of
-from liqmap.sim.venues import VenueRules
+from liqmap.sim.venues.bybit_feed import BybitFeed
+from liqmap.sim.venues.bybit_server import BybitRules
+from liqmap.sim.venues.faults import Faults
+from liqmap.sim.venues.listings import listings_of
+from liqmap.sim.venues.running import VenueRules
 from tests.sim.venue_client import DEADLINE_S, Client, client, steps
 from tests.venue_servers import RunningVenues, ScriptedMarket, venue_servers
 

@@ -10,9 +10,9 @@ import requests
 import websocket
 
 from liqmap.domain.enums import Venue
-from liqmap.sim.binance_server import BinanceRules
-from liqmap.sim.faults import UnknownFault
-from liqmap.sim.venues import VenueRules
+from liqmap.sim.venues.binance_server import BinanceRules
+from liqmap.sim.venues.faults import UnknownFault
+from liqmap.sim.venues.running import VenueRules
 from tests.sim.venue_client import DEADLINE_S, Client, client
 from tests.venue_servers import ScriptedMarket, venue_servers
 

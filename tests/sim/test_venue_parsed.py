@@ -11,13 +11,13 @@ from liqmap.domain.enums import Kind, PositionSide, TakerSide, Venue
 from liqmap.domain.event import Event
 from liqmap.domain.instrument import Instrument, InstrumentTable
 from liqmap.exchanges.registry import ADAPTERS
-from liqmap.sim.binance_feed import BinanceFeed
-from liqmap.sim.bybit_feed import BybitFeed
-from liqmap.sim.faults import Faults
-from liqmap.sim.listings import listings_of
-from liqmap.sim.market_feed import MarketFeed
-from liqmap.sim.okx_feed import OkxFeed
 from liqmap.sim.tape import Tape
+from liqmap.sim.venues.binance_feed import BinanceFeed
+from liqmap.sim.venues.bybit_feed import BybitFeed
+from liqmap.sim.venues.faults import Faults
+from liqmap.sim.venues.listings import listings_of
+from liqmap.sim.venues.market_feed import MarketFeed
+from liqmap.sim.venues.okx_feed import OkxFeed
 from liqmap.sim.worlds import open_market
 
 START_MS = 1_790_000_000_000

@@ -12,7 +12,7 @@ import websocket
 
 from liqmap.clock import ReplayTime
 from liqmap.domain.enums import Venue
-from liqmap.sim.playback import SORTED_RECORDS, in_time_order
+from liqmap.sim.venues.playback import SORTED_RECORDS, in_time_order
 from liqmap.store.capture import Capture, Record, RecordKind, describe
 from tests.shared_data import shared
 from tests.sim.venue_client import DEADLINE_S, client

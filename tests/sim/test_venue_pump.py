@@ -3,15 +3,15 @@
 from liqmap import config as configuration
 from liqmap.config.simulation import sim_config
 from liqmap.domain.enums import TakerSide, Venue
-from liqmap.sim.binance_feed import BinanceFeed
-from liqmap.sim.bybit_feed import BybitFeed
-from liqmap.sim.faults import Faults
-from liqmap.sim.feed import Message
-from liqmap.sim.listings import listings_of
-from liqmap.sim.market_feed import MarketFeed
-from liqmap.sim.okx_feed import OkxFeed
-from liqmap.sim.pump import MarketPump
 from liqmap.sim.tape import Tape
+from liqmap.sim.venues.binance_feed import BinanceFeed
+from liqmap.sim.venues.bybit_feed import BybitFeed
+from liqmap.sim.venues.faults import Faults
+from liqmap.sim.venues.feed import Message
+from liqmap.sim.venues.listings import listings_of
+from liqmap.sim.venues.market_feed import MarketFeed
+from liqmap.sim.venues.okx_feed import OkxFeed
+from liqmap.sim.venues.pump import MarketPump
 from liqmap.sim.worlds import open_market
 from tests.sim.venue_client import START_MS
 from tests.venue_servers import ScriptedMarket

@@ -9,9 +9,9 @@ from typing import Any
 
 import websocket
 
-from liqmap.sim.feed import Message
-from liqmap.sim.market_feed import MarketFeed
 from liqmap.sim.tape import Market
+from liqmap.sim.venues.feed import Message
+from liqmap.sim.venues.market_feed import MarketFeed
 
 DEADLINE_S = 15.0
 START_MS = 1_700_000_000_000

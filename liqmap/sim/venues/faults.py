@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any, Literal
 
-from liqmap.sim.feed import Reply
+from liqmap.sim.venues.feed import Reply
 
 
 class UnknownFault(ValueError):

@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING, Any
 import orjson
 from aiohttp import web
 
-from liqmap.sim.faults import RestFault, UnknownFault, switch
-from liqmap.sim.feed import Reply
+from liqmap.sim.venues.faults import RestFault, UnknownFault, switch
+from liqmap.sim.venues.feed import Reply
 
 if TYPE_CHECKING:
-    from liqmap.sim.server import VenueServer
+    from liqmap.sim.venues.server import VenueServer
 
 _NUMBER_TEXT = re.compile(rb'"-?\d[\d.]*"')
 

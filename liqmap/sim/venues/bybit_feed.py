@@ -10,11 +10,11 @@ from typing import Any
 import orjson
 
 from liqmap.domain.enums import PositionSide, TakerSide, Venue
-from liqmap.sim.bybit_rest import BybitRest
-from liqmap.sim.faults import Faults
-from liqmap.sim.feed import Message, Reply
-from liqmap.sim.listings import Listing
-from liqmap.sim.market_feed import Every, Liquidation, MarketFeed, Quote, Trade, book_levels
+from liqmap.sim.venues.bybit_rest import BybitRest
+from liqmap.sim.venues.faults import Faults
+from liqmap.sim.venues.feed import Message, Reply
+from liqmap.sim.venues.listings import Listing
+from liqmap.sim.venues.market_feed import Every, Liquidation, MarketFeed, Quote, Trade, book_levels
 
 POSITION_WORD = {PositionSide.LONG: "Buy", PositionSide.SHORT: "Sell"}
 TAKER_WORD = {TakerSide.BUY: "Buy", TakerSide.SELL: "Sell"}

@@ -10,11 +10,11 @@ from typing import Any
 import orjson
 
 from liqmap.domain.enums import PositionSide, TakerSide, Venue
-from liqmap.sim.binance_rest import BinanceRest
-from liqmap.sim.faults import Faults
-from liqmap.sim.feed import Message, Reply
-from liqmap.sim.listings import Foreign, Listing
-from liqmap.sim.market_feed import Every, Liquidation, MarketFeed, Quote, Trade
+from liqmap.sim.venues.binance_rest import BinanceRest
+from liqmap.sim.venues.faults import Faults
+from liqmap.sim.venues.feed import Message, Reply
+from liqmap.sim.venues.listings import Foreign, Listing
+from liqmap.sim.venues.market_feed import Every, Liquidation, MarketFeed, Quote, Trade
 
 AGGREGATION_MS = 100
 ORDER_SIDE = {PositionSide.LONG: "SELL", PositionSide.SHORT: "BUY"}

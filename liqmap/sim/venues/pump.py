@@ -11,9 +11,9 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from liqmap.sim.market_feed import MarketFeed
-from liqmap.sim.server import VenueServer
 from liqmap.sim.tape import Market, Tape, VenueTape
+from liqmap.sim.venues.market_feed import MarketFeed
+from liqmap.sim.venues.server import VenueServer
 
 
 def wall_ms() -> int:

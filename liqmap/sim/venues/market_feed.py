@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from liqmap.domain.enums import PositionSide, Venue
-from liqmap.sim.faults import Faults
-from liqmap.sim.feed import Message, Reply
-from liqmap.sim.listings import FOREIGN, Foreign, Listing
 from liqmap.sim.tape import Tape
+from liqmap.sim.venues.faults import Faults
+from liqmap.sim.venues.feed import Message, Reply
+from liqmap.sim.venues.listings import FOREIGN, Foreign, Listing
 
 Row = TypeVar("Row", "Trade", "Liquidation")
 

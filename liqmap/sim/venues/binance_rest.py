@@ -3,11 +3,11 @@
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from liqmap.sim.feed import Reply, json_reply
-from liqmap.sim.market_feed import Quote, book_levels
+from liqmap.sim.venues.feed import Reply, json_reply
+from liqmap.sim.venues.market_feed import Quote, book_levels
 
 if TYPE_CHECKING:
-    from liqmap.sim.binance_feed import BinanceFeed
+    from liqmap.sim.venues.binance_feed import BinanceFeed
 
 BAD_SYMBOL = {"code": -1121, "msg": "Invalid symbol."}
 OVERLOADED = {

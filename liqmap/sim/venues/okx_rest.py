@@ -3,11 +3,11 @@
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from liqmap.sim.feed import Reply, json_reply
-from liqmap.sim.market_feed import Quote
+from liqmap.sim.venues.feed import Reply, json_reply
+from liqmap.sim.venues.market_feed import Quote
 
 if TYPE_CHECKING:
-    from liqmap.sim.okx_feed import OkxFeed
+    from liqmap.sim.venues.okx_feed import OkxFeed
 
 
 def rows_reply(rows: list[Any]) -> Reply:

@@ -17,7 +17,7 @@ from liqmap.domain.enums import PositionSide, TakerSide, Venue
 from liqmap.sim.tape import Tape
 
 if TYPE_CHECKING:
-    from liqmap.sim.market import SimulatedMarket
+    from liqmap.sim.market.simulated import SimulatedMarket
 
 log = logging.getLogger(__name__)
 

@@ -19,8 +19,8 @@ import orjson
 from liqmap.clock import ReplayTime
 from liqmap.domain.enums import Venue
 from liqmap.logs import fields
-from liqmap.sim.feed import Message, Reply, json_reply
-from liqmap.sim.server import VenueServer
+from liqmap.sim.venues.feed import Message, Reply, json_reply
+from liqmap.sim.venues.server import VenueServer
 from liqmap.store.capture import Capture, Record, RecordKind
 from liqmap.store.capture_topics import SERVED_ROUTES, key_of_request
 

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from liqmap.domain.enums import PositionSide, TakerSide
-from liqmap.sim.positions import Rows
+from liqmap.sim.market.positions import Rows
 from liqmap.sim.tape import LIQUIDATIONS, TRADES
 
 Trades = NDArray[np.void]

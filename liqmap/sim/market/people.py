@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from liqmap.config.simulation import SimConfig, SimSymbolConfig
 from liqmap.domain.enums import PositionSide
-from liqmap.sim.brackets import Floats, leverage_limit, liquidation_price
-from liqmap.sim.positions import POSITION, Rows
+from liqmap.sim.market.brackets import Floats, leverage_limit, liquidation_price
+from liqmap.sim.market.positions import POSITION, Rows
 
 Numbers = NDArray[np.intp]
 

@@ -18,10 +18,10 @@ from aiohttp import WSMsgType, web
 
 from liqmap.domain.enums import Venue
 from liqmap.logs import fields
-from liqmap.sim.connection import Connection, text_frame
-from liqmap.sim.control import FaultControl
-from liqmap.sim.faults import Faults
-from liqmap.sim.feed import Feed, Message, Reply
+from liqmap.sim.venues.connection import Connection, text_frame
+from liqmap.sim.venues.control import FaultControl
+from liqmap.sim.venues.faults import Faults
+from liqmap.sim.venues.feed import Feed, Message, Reply
 
 log = logging.getLogger(__name__)
 

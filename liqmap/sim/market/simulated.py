@@ -19,12 +19,12 @@ from numpy.typing import NDArray
 
 from liqmap.config.simulation import SimConfig
 from liqmap.domain.enums import PositionSide, Venue
-from liqmap.sim.makers import Lots, Makers
-from liqmap.sim.past import level_lots, populate
-from liqmap.sim.people import Mood, People, liquidation_prices
-from liqmap.sim.positions import Indices, Positions, Rows, summed_by_venue
-from liqmap.sim.price import DAY_MS, PriceProcess, Prices
-from liqmap.sim.prints import Stretch, liquidation_prints, merged, ordinary_prints, taker_split
+from liqmap.sim.market.makers import Lots, Makers
+from liqmap.sim.market.past import level_lots, populate
+from liqmap.sim.market.people import Mood, People, liquidation_prices
+from liqmap.sim.market.positions import Indices, Positions, Rows, summed_by_venue
+from liqmap.sim.market.price import DAY_MS, PriceProcess, Prices
+from liqmap.sim.market.prints import Stretch, liquidation_prints, merged, ordinary_prints, taker_split
 from liqmap.sim.tape import LIQUIDATIONS, TRADES, Tape, VenueTape
 
 FUNDING_MS = 8 * 3_600_000

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from liqmap.domain.enums import PositionSide, Venue
-from liqmap.sim.makers import COLLATERAL
-from liqmap.sim.market import SimulatedMarket
-from liqmap.sim.tables import SIDE_WORDS, VENUE_WORDS, Table, number
+from liqmap.sim.market.makers import COLLATERAL
+from liqmap.sim.market.simulated import SimulatedMarket
+from liqmap.sim.market.tables import SIDE_WORDS, VENUE_WORDS, Table, number
 
 TRUTH = np.dtype(
     [

@@ -11,20 +11,20 @@ from pathlib import Path
 from liqmap.clock import ReplayTime
 from liqmap.config import Config
 from liqmap.domain.enums import Venue
-from liqmap.sim.binance_feed import BinanceFeed
-from liqmap.sim.binance_server import BinanceRules, BinanceServer
-from liqmap.sim.bybit_feed import BybitFeed
-from liqmap.sim.bybit_server import BybitRules, BybitServer
-from liqmap.sim.faults import Faults
-from liqmap.sim.feed import Feed
-from liqmap.sim.listings import listings_of
-from liqmap.sim.market_feed import MarketFeed
-from liqmap.sim.okx_feed import OkxFeed
-from liqmap.sim.okx_server import OkxRules, OkxServer
-from liqmap.sim.playback import CaptureFeed, Playback
-from liqmap.sim.pump import MarketPump, wall_ms
-from liqmap.sim.server import VenueServer
 from liqmap.sim.tape import Market
+from liqmap.sim.venues.binance_feed import BinanceFeed
+from liqmap.sim.venues.binance_server import BinanceRules, BinanceServer
+from liqmap.sim.venues.bybit_feed import BybitFeed
+from liqmap.sim.venues.bybit_server import BybitRules, BybitServer
+from liqmap.sim.venues.faults import Faults
+from liqmap.sim.venues.feed import Feed
+from liqmap.sim.venues.listings import listings_of
+from liqmap.sim.venues.market_feed import MarketFeed
+from liqmap.sim.venues.okx_feed import OkxFeed
+from liqmap.sim.venues.okx_server import OkxRules, OkxServer
+from liqmap.sim.venues.playback import CaptureFeed, Playback
+from liqmap.sim.venues.pump import MarketPump, wall_ms
+from liqmap.sim.venues.server import VenueServer
 from liqmap.store.capture import describe
 
 VENUES = (Venue.BINANCE, Venue.BYBIT, Venue.OKX)

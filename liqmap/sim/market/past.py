@@ -10,10 +10,10 @@ import numpy as np
 
 from liqmap.config.simulation import SimSymbolConfig
 from liqmap.domain.enums import PositionSide, Venue
-from liqmap.sim.brackets import Floats
-from liqmap.sim.people import Mood, People, liquidation_prices
-from liqmap.sim.positions import Positions, Rows
-from liqmap.sim.price import PriceProcess
+from liqmap.sim.market.brackets import Floats
+from liqmap.sim.market.people import Mood, People, liquidation_prices
+from liqmap.sim.market.positions import Positions, Rows
+from liqmap.sim.market.price import PriceProcess
 
 _STEP_MS = 120_000
 _HORIZON_DAYS = 12

@@ -8,10 +8,10 @@ import orjson
 from aiohttp import web
 
 from liqmap.domain.enums import Venue
-from liqmap.sim.connection import Connection
-from liqmap.sim.faults import Faults
-from liqmap.sim.feed import Feed, Reply, json_reply
-from liqmap.sim.server import Rules, VenueServer, parsed_object
+from liqmap.sim.venues.connection import Connection
+from liqmap.sim.venues.faults import Faults
+from liqmap.sim.venues.feed import Feed, Reply, json_reply
+from liqmap.sim.venues.server import Rules, VenueServer, parsed_object
 
 INSTRUMENT_CHANNELS = (
     "trades",

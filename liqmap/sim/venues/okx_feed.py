@@ -11,11 +11,11 @@ from typing import Any
 import orjson
 
 from liqmap.domain.enums import PositionSide, TakerSide, Venue
-from liqmap.sim.faults import Faults
-from liqmap.sim.feed import Message, Reply
-from liqmap.sim.listings import Foreign, Listing
-from liqmap.sim.market_feed import Every, Liquidation, MarketFeed, Quote, Trade, book_levels
-from liqmap.sim.okx_rest import OkxRest
+from liqmap.sim.venues.faults import Faults
+from liqmap.sim.venues.feed import Message, Reply
+from liqmap.sim.venues.listings import Foreign, Listing
+from liqmap.sim.venues.market_feed import Every, Liquidation, MarketFeed, Quote, Trade, book_levels
+from liqmap.sim.venues.okx_rest import OkxRest
 
 CLOSING_SIDE = {PositionSide.LONG: "sell", PositionSide.SHORT: "buy"}
 POSITION_WORD = {PositionSide.LONG: "long", PositionSide.SHORT: "short"}

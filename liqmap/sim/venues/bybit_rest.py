@@ -3,11 +3,11 @@
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from liqmap.sim.feed import Reply, json_reply
-from liqmap.sim.market_feed import Quote, book_levels
+from liqmap.sim.venues.feed import Reply, json_reply
+from liqmap.sim.venues.market_feed import Quote, book_levels
 
 if TYPE_CHECKING:
-    from liqmap.sim.bybit_feed import BybitFeed
+    from liqmap.sim.venues.bybit_feed import BybitFeed
 
 
 def envelope(result: object, now_ms: int, code: int = 0, text: str = "OK") -> Reply:
