@@ -1,11 +1,13 @@
 """The documents: links lead somewhere, every command they name exists, decisions are numbered without holes."""
 
+import configparser
 import re
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
+_ARCHITECTURE = ROOT / "docs" / "architecture.md"
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 
 
@@ -24,10 +26,17 @@ def test_make_targets_and_commands_that_are_named_exist(document: Path) -> None:
     assert [name for name in re.findall(r"\bbin/([a-z]+)\b", text) if not (ROOT / "bin" / name).is_file()] == []
 
 
-def test_decisions_are_numbered_once() -> None:
-    numbers = [path.name[:4] for path in sorted((ROOT / "docs" / "decisions").glob("*.md"))]
-    assert numbers == sorted(set(numbers))
-    assert all(re.fullmatch(r"\d{4}", number) for number in numbers)
+def test_decisions_are_numbered_without_holes() -> None:
+    numbers = [path.name[:5] for path in sorted((ROOT / "docs" / "decisions").glob("*.md"))]
+    assert numbers == [f"{number:04}-" for number in range(1, len(numbers) + 1)]
+
+
+def test_the_architecture_draws_the_floor_plan() -> None:
+    plan = configparser.ConfigParser()
+    plan.read(ROOT / "setup.cfg")
+    rooms = set(re.findall(r"(?<!\()\b\w+", plan["importlinter:contract:floors"]["layers"]))
+    rows = re.findall(r"^\| (?:roof|second|first|ground) \| ([^|]+) \|", _ARCHITECTURE.read_text(), re.MULTILINE)
+    assert {room for row in rows for room in re.findall(r"`(\w+)`", row)} == rooms
 
 
 def test_the_readme_names_every_document() -> None:

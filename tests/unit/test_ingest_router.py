@@ -1,4 +1,4 @@
-"""The router on a manual clock: numbers, time, gaps, one series per contract, one owner, and the alarm on sides."""
+"""The router on a manual clock: numbers, time, gaps, one series per contract, one owner."""
 
 import queue
 import sys
@@ -11,116 +11,20 @@ import msgspec
 import numpy as np
 import pytest
 
-from liqmap import config as configuration
-from liqmap.clock import ManualClock
-from liqmap.config.shipped import shipped_instruments
-from liqmap.domain.enums import GapReason, Kind, PositionSide, Topic, Venue
-from liqmap.domain.event import Event
-from liqmap.domain.instrument import InstrumentTable, configured_table
-from liqmap.exchanges.adapter import LinkPlan, PollPlan, Stream
+from liqmap.domain.enums import GapReason, Kind, Topic, Venue
+from liqmap.exchanges.adapter import LinkPlan, Stream
 from liqmap.exchanges.registry import ADAPTERS
-from liqmap.ingest.feeds import Feeds, SourceState, VenueState
-from liqmap.ingest.feeds_board import painter
+from liqmap.ingest.feeds import SourceState
 from liqmap.ingest.gaps import Feed
-from liqmap.ingest.handoff import Changed, Ended, Frames, Handoff, LinkState, Opened, Polled, PollFailed
-from liqmap.ingest.lanes import Lane
+from liqmap.ingest.handoff import Changed, Ended, Frames, LinkState, Opened, Polled, PollFailed
 from liqmap.ingest.link import Delivering, Rotate
-from liqmap.ingest.router import Asker, Listener, Router, WrongThread
-from liqmap.ingest.sequence import EpochUnreadable, first_sequence, next_epoch
-from liqmap.ingest.sides import SideAlarm
-from liqmap.shm.layout import FEEDS
-from liqmap.store.quarantine import Quarantine
-from tests.listening import ListSink
-
-NAMES = {
-    "BTC": {Venue.BINANCE: "BTCUSDT", Venue.BYBIT: "BTCUSDT", Venue.OKX: "BTC-USDT-SWAP"},
-    "ETH": {Venue.BINANCE: "ETHUSDT", Venue.BYBIT: "ETHUSDT", Venue.OKX: "ETH-USDT-SWAP"},
-}
-NOW_MS = ManualClock().now_ns() // 1_000_000
-
-
-class Desk:
-    """A router with one Binance link and two polls."""
-
-    def __init__(self, directory: Path) -> None:
-        self.settings = configuration.parse({}).ingest
-        self.clock = ManualClock()
-        self.handoff = Handoff(1000)
-        self.feeds = Feeds(self.settings.silent_after_s)
-        self.quarantine = Quarantine(directory, 100, 1_000_000)
-        self.router = Router(self.settings, self.clock, self.handoff, self.feeds, self.quarantine)
-        self.sinks = {symbol: ListSink() for symbol in NAMES}
-        self.table: InstrumentTable = configured_table(NAMES, shipped_instruments())[0]
-        self.orders: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        for venue in ADAPTERS:
-            self.feeds.venues[venue] = VenueState()
-        self.router.use(self.table, {symbol: Lane(symbol, sink, 1) for symbol, sink in self.sinks.items()})
-        streams = (
-            Stream("btcusdt@markPrice@1s", Topic.MARK_PRICE, ("BTC",)),
-            Stream("!forceOrder@arr", Topic.LIQUIDATION, ("BTC",), quiet=True),
-            Stream("btcusdt@aggTrade", Topic.TRADE, ("BTC",)),
-        )
-        plan = LinkPlan(Venue.BINANCE, "facts", "ws://x", streams)
-        self.router.listeners["binance/facts"] = Listener(Venue.BINANCE, ADAPTERS[Venue.BINANCE], self.orders, plan)
-        carried = [(Feed(Venue.BINANCE, stream.topic, "BTC"), stream.quiet) for stream in streams]
-        self.feeds.follow("binance/facts", SourceState(Venue.BINANCE, "facts", True), carried, self.router.time.now_ns)
-        for number in (1, 2):
-            name = "open_interest.BTCUSDT"
-            poll = PollPlan(Venue.BINANCE, name, "http://x", Topic.OPEN_INTEREST, ("BTC",), 10.0)
-            source = f"binance/poll-{number}"
-            self.router.askers[source] = Asker(poll, ADAPTERS[Venue.BINANCE])
-            self.feeds.follow(source, SourceState(Venue.BINANCE, source, False), (), self.router.time.now_ns)
-
-    def open(self, connection: int = 1) -> None:
-        self.handoff.announce(Opened("binance/facts", connection, self.clock.now_ns()))
-
-    def frames(self, *frames: dict[str, Any], connection: int = 1, at_ns: int | None = None) -> None:
-        raw = [msgspec.json.encode(frame) for frame in frames]
-        at_ns = self.clock.now_ns() if at_ns is None else at_ns
-        self.handoff.give(Frames("binance/facts", connection, at_ns, raw))
-
-    def turn(self) -> None:
-        self.router.turn(0)
-
-    def events(self, *kinds: Kind, symbol: str = "BTC") -> Any:
-        events = self.sinks[symbol].array()
-        return events[np.isin(events["kind"], kinds)] if kinds else events
-
-    def board(self) -> Any:
-        record = np.zeros((), dtype=FEEDS)
-        painter(self.feeds, self.router.time.now_ns)(record)
-        return record
+from liqmap.ingest.router import Listener, WrongThread
+from tests.unit.router_desk import NAMES, NOW_MS, Desk, forced, level, mark, trade
 
 
 @pytest.fixture
 def desk(tmp_path: Path) -> Iterator[Desk]:
     yield Desk(tmp_path)
-
-
-def mark(price: float = 60_000.0, symbol: str = "BTCUSDT", at_ms: int = NOW_MS) -> dict[str, Any]:
-    return {"e": "markPriceUpdate", "E": at_ms, "s": symbol, "p": str(price), "i": str(price), "r": "", "T": 0}
-
-
-def trade(number: int, price: float = 60_000.0, symbol: str = "BTCUSDT") -> dict[str, Any]:
-    return {"e": "aggTrade", "E": NOW_MS, "s": symbol, "a": number, "p": str(price), "q": "0.5", "T": NOW_MS, "m": True}
-
-
-def forced(side: str, at_ms: int = NOW_MS, price: float = 60_000.0, qty: str = "0.1") -> dict[str, Any]:
-    order = {
-        "s": "BTCUSDT",
-        "S": side,
-        "q": qty,
-        "p": str(price),
-        "ap": str(price),
-        "X": "FILLED",
-        "z": qty,
-        "T": at_ms,
-    }
-    return {"e": "forceOrder", "E": at_ms, "o": order}
-
-
-def level(base: str, at_ms: int = NOW_MS) -> bytes:
-    return msgspec.json.encode({"symbol": "BTCUSDT", "openInterest": base, "time": at_ms})
 
 
 def test_numbers_rise_by_one_per_symbol_and_a_batch_is_one_write(desk: Desk) -> None:
@@ -135,24 +39,6 @@ def test_numbers_rise_by_one_per_symbol_and_a_batch_is_one_write(desk: Desk) -> 
         assert np.array_equal(numbers, np.arange(1, len(numbers) + 1))
     assert len(desk.events(Kind.TRADE)) == 50
     assert len(desk.events(Kind.TRADE, symbol="ETH")) == 7
-
-
-def test_an_epoch_is_on_disk_before_its_first_number_and_never_comes_again(tmp_path: Path) -> None:
-    path = tmp_path / "lib" / "ingest.epoch"
-    epochs = [next_epoch(path) for _ in range(3)]
-    assert epochs == [1, 2, 3]
-    assert path.read_text() == "3\n"
-    assert first_sequence(2) - first_sequence(1) == 1 << 40
-    assert [entry.name for entry in path.parent.iterdir()] == ["ingest.epoch"]
-
-
-@pytest.mark.parametrize("content", [b"", b"seven", b"-1", b"16777215", b"\xff"])
-def test_an_epoch_file_that_is_no_number_is_refused(tmp_path: Path, content: bytes) -> None:
-    path = tmp_path / "ingest.epoch"
-    path.write_bytes(content)
-    with pytest.raises(EpochUnreadable, match=r"ingest\.epoch"):
-        next_epoch(path)
-    assert path.read_bytes() == content
 
 
 def test_every_symbol_has_a_tick_each_quarter_of_a_second_whatever_comes(desk: Desk) -> None:
@@ -405,75 +291,3 @@ def test_many_threads_hand_over_while_the_router_counts_and_paints(desk: Desk) -
     assert failures == []
     assert len(desk.events(Kind.TRADE)) == len(sources) * (rounds - 1)
     assert len(set(desk.events(Kind.TRADE)["detail"])) == len(sources) * (rounds - 1)
-
-
-def minutes_of_a_market(alarm: SideAlarm, inverted: Venue | None, count: int = 20) -> None:
-    """Minutes that fall and rise by half a percent; longs are liquidated in the falling ones."""
-    price = 60_000.0
-    for number in range(count):
-        fell = number % 2 == 0
-        at_ns = (1_000_000 + number) * 60 * 10**9
-        alarm.note("BTC", Event(at_ns, price=price, kind=Kind.MARK_PRICE, venue=Venue.BYBIT))
-        price *= 0.995 if fell else 1.005
-        for venue in ADAPTERS:
-            truth = PositionSide.LONG if fell else PositionSide.SHORT
-            wrong = PositionSide.SHORT if fell else PositionSide.LONG
-            for second in range(5):
-                side = wrong if venue is inverted else truth
-                alarm.note("BTC", Event(at_ns + second, kind=Kind.LIQUIDATION, venue=venue, side=side))
-        alarm.note("BTC", Event(at_ns + 10**9, price=price, kind=Kind.MARK_PRICE, venue=Venue.BYBIT))
-
-
-@pytest.mark.finding("L20")
-@pytest.mark.parametrize("venue", list(ADAPTERS), ids=lambda venue: venue.name.lower())
-def test_a_venue_whose_sides_contradict_the_price_is_named_and_no_other(venue: Venue) -> None:
-    alarm = SideAlarm()
-    minutes_of_a_market(alarm, inverted=venue)
-    for other in ADAPTERS:
-        said = alarm.contradiction(other)
-        assert (said is not None) == (other is venue)
-
-
-@pytest.mark.finding("L20")
-def test_the_alarm_on_sides_stands_in_the_venues_reason_and_goes_away(desk: Desk) -> None:
-    desk.router.flow.sides = SideAlarm()
-    minutes_of_a_market(desk.router.flow.sides, inverted=Venue.BINANCE)
-    desk.clock.advance(1.0)
-    desk.turn()
-    rows = {int(row["venue"]): row for row in desk.board()["venues"]}
-    assert b"contradict the price" in rows[int(Venue.BINANCE)]["reason"]
-    assert b"contradict" not in rows[int(Venue.OKX)]["reason"]
-    desk.router.flow.sides = SideAlarm()
-    desk.clock.advance(1.0)
-    desk.turn()
-    assert b"contradict" not in desk.board()["venues"]["reason"][0]
-
-
-@pytest.mark.finding("L20")
-def test_frames_with_order_sides_fit_the_price_through_the_whole_router(desk: Desk) -> None:
-    """SELL orders close longs while price falls: the recorded meaning, watched by the running check."""
-    desk.open()
-    price = 60_000.0
-    for minute in range(12):
-        falls = minute % 2 == 0
-        desk.frames(mark(price))
-        price *= 0.995 if falls else 1.005
-        sides = ["SELL" if falls else "BUY"] * 4
-        at_ms = desk.clock.now_ns() // 1_000_000
-        desk.frames(mark(price), *[forced(side, at_ms + i) for i, side in enumerate(sides)])
-        desk.turn()
-        desk.clock.advance(60.0)
-    assert desk.router.flow.sides.contradiction(Venue.BINANCE) is None
-    verdicts = desk.router.flow.sides._verdicts[int(Venue.BINANCE)]
-    assert len(verdicts) >= 10
-    assert not any(verdicts)
-
-
-def test_calm_minutes_and_few_liquidations_decide_nothing() -> None:
-    alarm = SideAlarm()
-    for number in range(50):
-        at_ns = number * 60 * 10**9
-        alarm.note("BTC", Event(at_ns, price=60_000.0 + number, kind=Kind.MARK_PRICE))
-        for _ in range(9):
-            alarm.note("BTC", Event(at_ns, kind=Kind.LIQUIDATION, venue=Venue.OKX, side=PositionSide.LONG))
-    assert alarm.contradiction(Venue.OKX) is None

@@ -1,0 +1,25 @@
+"""Sequence numbers are never used twice: the epoch is on disk before its first number."""
+
+from pathlib import Path
+
+import pytest
+
+from liqmap.ingest.sequence import EpochUnreadable, first_sequence, next_epoch
+
+
+def test_an_epoch_is_on_disk_before_its_first_number_and_never_comes_again(tmp_path: Path) -> None:
+    path = tmp_path / "lib" / "ingest.epoch"
+    epochs = [next_epoch(path) for _ in range(3)]
+    assert epochs == [1, 2, 3]
+    assert path.read_text() == "3\n"
+    assert first_sequence(2) - first_sequence(1) == 1 << 40
+    assert [entry.name for entry in path.parent.iterdir()] == ["ingest.epoch"]
+
+
+@pytest.mark.parametrize("content", [b"", b"seven", b"-1", b"16777215", b"\xff"])
+def test_an_epoch_file_that_is_no_number_is_refused(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "ingest.epoch"
+    path.write_bytes(content)
+    with pytest.raises(EpochUnreadable, match=r"ingest\.epoch"):
+        next_epoch(path)
+    assert path.read_bytes() == content
