@@ -4,6 +4,7 @@ Fields are passed as `extra={"fields": {...}}` or through `fields(...)`. USR1 (o
 logrotate works too. faulthandler writes into the same file, so that an aborted process leaves its traceback there.
 """
 
+import contextlib
 import faulthandler
 import logging
 import sys
@@ -50,11 +51,18 @@ class _LogFile(RotatingFileHandler):
         return stream
 
     def reopen(self) -> None:
-        """Close and open again under the same name (after logrotate moved the file away)."""
+        """Close and open again under the same name (after logrotate moved the file away). Where no new file can be
+        had the old one is kept: a full disk costs lines, never the process."""
         with self.lock or threading.RLock():
-            if self.stream:
-                self.stream.close()
-            self.stream = self._open()
+            before = self.stream
+            try:
+                self.stream = self._open()
+            except OSError:
+                logging.getLogger(__name__).exception("the log cannot be reopened, the old file is kept")
+                return
+            if before:
+                with contextlib.suppress(OSError):  # lines that found no room are lost with it
+                    before.close()
 
 
 def setup(

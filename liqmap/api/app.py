@@ -1,6 +1,7 @@
 """The Flask application: every resource under its path and its alias, errors as envelopes, nothing else."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Final
 
 from flask import Flask, Response, request
@@ -20,15 +21,16 @@ MODULES: Final[tuple[Callable[[Serving], tuple[Resource[Any], ...]], ...]] = (
 )
 
 
-def create_app(config: Config, client: Client | None = None) -> Flask:
-    """The application over one instance. `client` None: of the instance that `config` names."""
+def create_app(config: Config, client: Client | None = None, var_dir: Path | None = None) -> Flask:
+    """The application over one instance. `client` None: of the instance that `config` names. `var_dir`: where the
+    daemon writes, so that a full disk is told."""
     app = Flask(__name__, static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = 0
     app.url_map.strict_slashes = True
     app.url_map.merge_slashes = False  # else `//oi` is answered with a redirect in HTML
     app.url_map.redirect_defaults = False
     errors.install(app)
-    serving = serving_of(config, client)
+    serving = serving_of(config, client, var_dir)
     for resource in resources(serving):
         app.register_blueprint(blueprint(resource, serving))
     if config.api.cors_origins:
@@ -36,9 +38,9 @@ def create_app(config: Config, client: Client | None = None) -> Flask:
     return app
 
 
-def serving_of(config: Config, client: Client | None = None) -> Serving:
+def serving_of(config: Config, client: Client | None = None, var_dir: Path | None = None) -> Serving:
     """What the resources of one process share."""
-    return Serving(config, client or _client_of(config), Memo())
+    return Serving(config, client or _client_of(config), Memo(), var_dir)
 
 
 def resources(serving: Serving) -> tuple[Resource[Any], ...]:

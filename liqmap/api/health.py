@@ -1,7 +1,10 @@
 """/health: for people, for load balancers (live) and for whoever wants to know whether the data can be used (ready)."""
 
+import os
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, Final
 
 from flask import Response
 
@@ -10,6 +13,8 @@ from liqmap.api.answers import plain
 from liqmap.api.errors import envelope
 from liqmap.api.parameters import Table
 from liqmap.api.resource import NO_PARAMETERS, NoQuery, Resource, Serving
+
+DISK_FULL_BYTES: Final = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +61,22 @@ def body(serving: Serving) -> dict[str, Any]:
         "processes": {name: _rounded(asdict(process)) for name, process in status.processes.items()},
         "feeds": {name: asdict(venue) for name, venue in status.feeds.items()},
         "symbols": {name: asdict(symbol) for name, symbol in status.symbols.items()},
-        "problems": status.problems,
+        "problems": [*status.problems, *_disk_problems(serving.var_dir)],
     }
+
+
+def _disk_problems(directory: Path | None) -> Iterator[str]:
+    """What a full disk costs: logs, the quarantine, changes of the configuration. Maps live in memory and go on."""
+    if directory is None:
+        return
+    try:
+        disk = os.statvfs(directory)
+    except OSError as error:
+        yield f"{directory} cannot be looked at: {error.strerror}"
+        return
+    free = disk.f_bavail * disk.f_frsize
+    if free < DISK_FULL_BYTES:
+        yield f"the disk of {directory} is full ({free // 1024} KiB free): logs are lost, changes refused"
 
 
 def _rounded(process: dict[str, Any]) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """The master's pulse: heartbeats into the status board, and the size of the log, while gunicorn minds its workers."""
 
+import contextlib
 import logging
 import threading
 from logging.handlers import RotatingFileHandler
@@ -42,5 +43,5 @@ def rotate_if_due() -> None:
         if isinstance(handler, RotatingFileHandler) and handler.maxBytes and handler.stream:
             path = Path(handler.baseFilename)
             if path.exists() and path.stat().st_size >= handler.maxBytes:
-                with handler.lock or threading.RLock():
+                with handler.lock or threading.RLock(), contextlib.suppress(OSError):  # the next beat tries again
                     handler.doRollover()

@@ -6,6 +6,7 @@ or its refusals.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from flask import Blueprint, Response, request
@@ -26,6 +27,7 @@ class Serving:
     config: Config
     client: Client
     memo: Memo
+    var_dir: Path | None = None
 
     @property
     def default_symbol(self) -> str:

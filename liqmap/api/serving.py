@@ -24,7 +24,7 @@ from liqmap.api.main import EFFECTIVE
 from liqmap.api.pulse import Pulse
 from liqmap.api.tally import Tallies
 from liqmap.child import Child, open_child, reopen_logs
-from liqmap.config import Config, load_effective
+from liqmap.config import Config, load_effective, paths
 from liqmap.logs import KeyValueFormatter
 
 _PR_SET_PDEATHSIG: Final = 1
@@ -34,7 +34,8 @@ log = logging.getLogger(__name__)
 
 def application() -> Flask:
     """What each worker serves; made in the worker, from the configuration as it is then."""
-    return create_app(_config())
+    effective = load_effective(Path(os.environ[EFFECTIVE]))
+    return create_app(effective.config, var_dir=paths(effective.config, effective.base_dir).log_dir)
 
 
 def settings() -> dict[str, Any]:

@@ -20,7 +20,7 @@ from liqmap.config.records import (
     VenueConfig,
     VenuesConfig,
 )
-from liqmap.config.running import Effective, Paths, RunMode, load_effective, paths, write_effective
+from liqmap.config.running import Effective, Paths, RunMode, load_effective, paths, prepare_effective, write_effective
 
 EXIT_CONFIG = 78
 EXIT_TRY_AGAIN = 75
@@ -51,6 +51,7 @@ __all__ = [
     "load_effective",
     "parse",
     "paths",
+    "prepare_effective",
     "with_bind",
     "write_effective",
 ]

@@ -66,10 +66,20 @@ class Paths:
 
 
 def write_effective(effective: Effective, path: Path) -> None:
-    """Write what the children read, atomically: a child never sees half of it."""
+    """Write what the children read, atomically: a child never sees half of it. Raises OSError."""
+    prepare_effective(effective, path).replace(path)
+
+
+def prepare_effective(effective: Effective, path: Path) -> Path:
+    """The file beside `path` that takes its place when the time has come: then no disk can be full any more.
+    Raises OSError, and leaves nothing behind."""
     scratch = path.with_suffix(".new")
-    scratch.write_bytes(msgspec.json.format(msgspec.json.encode(effective), indent=1))
-    scratch.replace(path)
+    try:
+        scratch.write_bytes(msgspec.json.format(msgspec.json.encode(effective), indent=1))
+    except OSError:
+        scratch.unlink(missing_ok=True)
+        raise
+    return scratch
 
 
 def load_effective(path: Path) -> Effective:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from liqmap.child import Child, open_child
-from liqmap.config import ConfigError, RunMode
+from liqmap.config import EXIT_TRY_AGAIN, ConfigError, RunMode
 from liqmap.config.shipped import shipped_instruments
 from liqmap.ingest.feeds import Feeds
 from liqmap.ingest.feeds_board import painter
@@ -21,7 +21,7 @@ from liqmap.ingest.handoff import Handoff
 from liqmap.ingest.lanes import Lane
 from liqmap.ingest.poller import RequestsFetcher
 from liqmap.ingest.router import Router
-from liqmap.ingest.sequence import EpochUnreadable, first_sequence, next_epoch
+from liqmap.ingest.sequence import EpochUnreadable, EpochUnwritable, first_sequence, next_epoch
 from liqmap.ingest.switchboard import Surroundings, Switchboard
 from liqmap.ingest.table_main import play_tables
 from liqmap.ingest.transport import WebsocketConnector
@@ -48,6 +48,9 @@ def main() -> None:
             epoch = next_epoch(child.paths.lib_dir / "ingest.epoch")
         except EpochUnreadable as error:
             raise ConfigError(str(error)) from error
+        except EpochUnwritable as error:
+            log.critical(str(error))
+            raise SystemExit(EXIT_TRY_AGAIN) from None
         if child.mode.tables is not None:
             play_tables(child, epoch)
         else:

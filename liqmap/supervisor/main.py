@@ -16,7 +16,7 @@ from typing import Any, Final
 import msgspec
 
 from liqmap import __version__, logs
-from liqmap.config import Config, ConfigError, Effective, paths, write_effective
+from liqmap.config import Config, ConfigError, Effective, paths, prepare_effective
 from liqmap.domain.enums import Source
 from liqmap.logs import fields
 from liqmap.shm.plan import symbol_segments, total_bytes
@@ -226,6 +226,12 @@ class Supervisor:
     def _begin(self, after: Config, now_ns: int) -> str:
         before = self._effective.config
         self._admit(before, after)
+        effective = msgspec.structs.replace(self._effective, config=after)
+        file = paths(after, effective.base_dir).effective
+        try:
+            prepared = prepare_effective(effective, file)
+        except OSError as error:
+            raise Refused(f"{file} cannot be written: {error.strerror}") from error
         listening, old = self._listening, None
         if after.api.bind != before.api.bind:
             try:
@@ -233,12 +239,12 @@ class Supervisor:
             except BindFailed as error:
                 raise Refused(str(error)) from error
         posts = {name: self.household.post(name) for name in self.household.names}
-        effective = msgspec.structs.replace(self._effective, config=after)
         self._listening = listening
         found = difference(before, after, posts, self._posts(effective))
         self._notifier.reloading()
 
         def share() -> None:
+            prepared.replace(file)
             self._follow(effective, found)
             if old is not None:
                 old.close()
@@ -255,10 +261,9 @@ class Supervisor:
         for key in ("instance", "var_dir"):
             if getattr(before.daemon, key) != getattr(after.daemon, key):
                 raise Refused(f"daemon.{key} cannot change while the daemon runs: shut down and start again")
-        comes = [symbol for symbol in after.enabled_symbols if symbol not in before.enabled_symbols]
-        needed = sum(total_bytes(symbol_segments(after, symbol)) for symbol in comes)
+        needed = _memory(after) - _memory(before)
         if needed > free_bytes():
-            raise Refused(f"/dev/shm has {free_bytes()} bytes free, {needed} are needed for {', '.join(comes)}")
+            raise Refused(f"/dev/shm has {free_bytes()} bytes free, {needed} more are needed")
 
     def _follow(self, effective: Effective, found: Difference) -> None:
         """Everybody it concerns has ended: make the new configuration the one in force."""
@@ -270,7 +275,6 @@ class Supervisor:
         for post in self._posts(effective).values():
             self.household.engage(post)
         self._estate.change(before, after)
-        write_effective(effective, paths(after, effective.base_dir).effective)
         logging.getLogger().setLevel(after.daemon.log_level)
         for name in found.told:
             self.household.tell(name, signal.SIGHUP)
@@ -342,6 +346,11 @@ def with_endpoints_of(config: Config, running: Config, simulation: Simulation | 
         okx=msgspec.structs.replace(new.okx, public_ws=old.okx.public_ws, rest=old.okx.rest),
     )
     return msgspec.structs.replace(config, venues=venues)
+
+
+def _memory(config: Config) -> int:
+    """Shared memory of all symbols that run, bytes."""
+    return sum(total_bytes(symbol_segments(config, symbol)) for symbol in config.enabled_symbols)
 
 
 def _has_terminal() -> bool:

@@ -62,7 +62,10 @@ def serve(run: Run, terminal: logging.Handler | None = None) -> None:
             raise StartFailed(f"cannot listen on api.bind = {config.api.bind}: {error}", EXIT_CONFIG) from error
         stack.callback(listening.close)
         effective = Effective(config=config, mode=run.mode, base_dir=str(run.base_dir))
-        write_effective(effective, where.effective)
+        try:
+            write_effective(effective, where.effective)
+        except OSError as error:
+            raise StartFailed(f"{where.effective} cannot be written: {error.strerror}") from error
         estate = _take_estate(effective, simulation)
         notifier = Notifier()
         stack.callback(notifier.close)
@@ -70,7 +73,8 @@ def serve(run: Run, terminal: logging.Handler | None = None) -> None:
         with _BugsEndIt(estate), signal_queue() as signals:
             supervisor.run(signals)
         estate.retire()
-        where.effective.unlink(missing_ok=True)
+        for left in (where.effective, where.effective.with_suffix(".new")):
+            left.unlink(missing_ok=True)
 
 
 class _BugsEndIt:

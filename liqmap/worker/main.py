@@ -73,7 +73,11 @@ def _take_over(child: Child, ring: RingReader, symbol: str) -> None:
     """Say how the predecessor ended; put a batch that killed two workers on disk, where people can look at it."""
     found = ring.take_over
     if len(found.set_aside):
-        path = keep_batch(found.set_aside, child.paths.lib_dir / "quarantine", symbol)
+        path: Path | str
+        try:
+            path = keep_batch(found.set_aside, child.paths.lib_dir / "quarantine", symbol)
+        except OSError as error:
+            path = f"not kept: {error.strerror}"
         log.error(
             "two workers died in the same batch: it is set aside",
             extra=fields(events=len(found.set_aside), first=int(found.set_aside["sequence"][0]), file=path),

@@ -1,5 +1,8 @@
 """/health says what is, in words; live and ready are other questions."""
 
+import os
+from pathlib import Path
+
 import pytest
 from flask.testing import FlaskClient
 
@@ -155,3 +158,22 @@ def test_a_symbol_that_is_not_enabled_says_so() -> None:
         for path in ("/liq_heatmap_v2?symbol=ETH", "/health/ready?symbol=ETH"):
             answer = web.get(path)
             assert answer.status_code == 503 and "ETH is not enabled" in answer.get_json()["error"]["message"]
+
+
+def test_a_full_disk_is_told(web: FlaskClient, set_: Stage, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert web.get("/health").get_json()["problems"] == []
+    seeing = create_app(set_.config, set_.client(), tmp_path).test_client()
+    there = os.statvfs(tmp_path)
+    full = os.statvfs_result([*there[:4], 10, *there[5:]])
+    monkeypatch.setattr("liqmap.api.health.os.statvfs", lambda _path: full)
+    problems = seeing.get("/health").get_json()["problems"]
+    assert len(problems) == 1 and "is full" in problems[0] and str(tmp_path) in problems[0]
+    assert any("cannot be looked at" in each for each in _gone(set_, tmp_path / "gone", monkeypatch))
+
+
+def _gone(set_: Stage, directory: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    monkeypatch.undo()
+    problems: list[str] = (
+        create_app(set_.config, set_.client(), directory).test_client().get("/health").get_json()["problems"]
+    )
+    return problems

@@ -1,10 +1,12 @@
 """Sequence numbers are never used twice: the epoch is on disk before its first number."""
 
+import errno
 from pathlib import Path
 
 import pytest
 
-from liqmap.ingest.sequence import EpochUnreadable, first_sequence, next_epoch
+from liqmap.ingest import sequence
+from liqmap.ingest.sequence import EpochUnreadable, EpochUnwritable, first_sequence, next_epoch
 
 
 def test_an_epoch_is_on_disk_before_its_first_number_and_never_comes_again(tmp_path: Path) -> None:
@@ -23,3 +25,16 @@ def test_an_epoch_file_that_is_no_number_is_refused(tmp_path: Path, content: byt
     with pytest.raises(EpochUnreadable, match=r"ingest\.epoch"):
         next_epoch(path)
     assert path.read_bytes() == content
+
+
+def test_on_a_full_disk_an_epoch_is_written_over_the_old_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "ingest.epoch"
+    path.write_text("9\n")
+
+    def full(_path: Path, _content: bytes) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(sequence, "write_atomic", full)
+    assert (next_epoch(path), next_epoch(path), path.read_text()) == (10, 11, "11\n")
+    with pytest.raises(EpochUnwritable, match="No space left"):
+        next_epoch(tmp_path / "other.epoch")

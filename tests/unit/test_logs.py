@@ -86,3 +86,27 @@ def test_an_abort_leaves_its_traceback_in_the_rotated_file(tmp_path: Path) -> No
     assert done.returncode < 0
     text = (tmp_path / "p.log").read_text()
     assert "Fatal Python error: Aborted" in text and "in stuck" in text
+
+
+def test_a_full_disk_costs_lines_and_never_the_process(log_file: Path) -> None:
+    log_file.unlink()
+    log_file.symlink_to("/dev/full")
+    logs.reopen()
+    logging.raiseExceptions = False
+    try:
+        logging.getLogger("a").info("there is no room for this")
+        log_file.unlink()
+        logs.reopen()  # what was not written yet finds no room either
+    finally:
+        logging.raiseExceptions = True
+    logging.getLogger("a").info("after")
+    assert "after" in log_file.read_text()
+
+
+def test_where_no_new_file_can_be_had_the_old_one_is_kept(log_file: Path) -> None:
+    moved = log_file.with_name("moved.log")
+    log_file.rename(moved)
+    log_file.mkdir()
+    logs.reopen()
+    logging.getLogger("a").info("still here")
+    assert "still here" in moved.read_text() and "cannot be reopened" in moved.read_text()
