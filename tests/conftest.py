@@ -7,9 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
-settings.register_profile("liqmap", deadline=None, print_blob=True)  # no test is timed: the machines are shared
+settings.register_profile(  # no test is timed, not even the drawing of examples: the machines are shared
+    "liqmap", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
+)
 settings.load_profile("liqmap")
 
 _outcomes: dict[str, dict[str, set[str]]] = {}

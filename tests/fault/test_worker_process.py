@@ -199,6 +199,28 @@ def test_an_absurd_price_is_counted_and_logged_and_moves_nothing(tmp_path: Path)
         assert "a price was held back" in on.log()
 
 
+def test_the_minutes_of_real_workers_do_not_depend_on_how_their_events_came(tmp_path: Path) -> None:
+    """The same events in pieces of 3, of 97 and all at once; `frame` counts what was shown, live frames included."""
+    events = [event for second in range(190) for event in second_of_market(second, 60_000.0 + 7 * (second % 50))]
+    shown = []
+    for pieces in (3, 97, 4000):
+        directory = tmp_path / str(pieces)
+        directory.mkdir()
+        with stage(directory) as on:
+            on.spawn()
+            eventually(lambda: on.beat().ready, "ready")
+            for first in range(0, len(events), pieces):
+                on.write(events[first : first + pieces])
+                if first % 1000 < pieces:
+                    eventually(lambda: on.pending() == 0, "read")
+            eventually(lambda: on.pending() == 0, "read")
+            minutes = on.rows(Role.MINUTES).copy()
+            minutes["frame"] = 0
+            shown.append((minutes.tobytes(), on.rows(Role.RECENT).tobytes()))
+            assert len(minutes) == 3
+    assert shown[0] == shown[1] == shown[2]
+
+
 def test_a_window_that_does_not_fit_is_cut_and_the_log_says_so(tmp_path: Path) -> None:
     with stage(tmp_path, {"buckets": 256}) as on:
         on.spawn()

@@ -63,6 +63,22 @@ def test_open_interest_that_falls_shrinks_both_sides_by_its_share_of_the_level_b
     assert frames[2].projection_usd.sum() == pytest.approx(kept * frames[1].projection_usd.sum(), rel=1e-6)
 
 
+@pytest.mark.parametrize("factor", [1.04, 1 / 1.04])
+def test_what_falls_off_the_window_is_kept_at_the_end_where_it_fell_off_and_decays(factor: float) -> None:
+    """Price runs away from the side that it does not sweep, until that side lies beyond the edge."""
+    path = [mark(180 + 60 * i + 5, PRICE * factor**i) for i in range(45)]
+    side, end = (0, "below_long_usd") if factor > 1 else (1, "above_short_usd")
+    _, frames = run([*quiet(3, change_base=20.0), *path], until_s=180 + 45 * 60 + 5)
+    start = float(frames[2].projection_usd[side].sum()) + getattr(frames[2].facts, end)
+    for minute in (20, 47):
+        facts = frames[minute].facts
+        found = float(frames[minute].projection_usd[side].sum()) + getattr(facts, end)
+        assert found == pytest.approx(start * 0.995 ** (minute - 2), rel=1e-4)
+    ends = {"below_long_usd", "above_long_usd", "below_short_usd", "above_short_usd"}
+    assert getattr(facts, end) > 0.99 * found
+    assert {name: getattr(facts, name) for name in ends - {end}} == dict.fromkeys(ends - {end}, 0.0)
+
+
 def test_no_single_minute_closes_more_than_a_quarter() -> None:
     events = [*quiet(2, change_base=20.0), *[mark(120 + s, PRICE) for s in range(0, 60, 5)]]
     events += [level(125, 79_020.0), level(130, 20_000.0), level(140, 20_000.0)]
@@ -272,7 +288,10 @@ def test_longs_and_shorts_are_mirror_images(opened: list[float], path: list[floa
         return both[:, :, centre - reach : centre + reach + 1]
 
     up, down = world(1), world(-1)
-    assert np.allclose(up, down[:, ::-1, ::-1], rtol=1e-4, atol=1e-2)
+    mirrored = down[:, ::-1, ::-1]
+    assert np.allclose(up[0], mirrored[0], rtol=1e-4, atol=1e-2)
+    widest = 2 * 400.33 / (PRICE - 400.33)
+    assert np.allclose(up[1], mirrored[1], rtol=widest, atol=1e-2), "one coin is worth more above than below"
 
 
 @settings(deadline=None)

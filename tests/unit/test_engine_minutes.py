@@ -164,8 +164,23 @@ def test_volumes_are_unknown_before_any_trade_and_zero_in_a_quiet_minute_after()
     assert [frame.taker_buy_base for frame in frames[1:]] == [1.0, 0.0]
 
 
+def test_each_of_several_minutes_due_at_one_tick_waits_its_two_seconds() -> None:
+    engine = Engine(BTC)
+    engine.apply(events_array([mark(1, 60_000.0), tick(2), tick(61)]))
+    assert [frame.facts.minute_ms for frame in engine.apply(events_array([tick(121)]))] == [START_S * 1000]
+    assert len(engine.apply(events_array([tick(121.75)]))) == 0
+    assert len(engine.apply(events_array([tick(122)]))) == 1
+
+
+def test_a_gap_that_closed_after_the_minute_it_began_in_is_seen_in_both() -> None:
+    """It is told in the two seconds in which the first minute waits for what is late."""
+    bit = 1 << (Venue.BINANCE * 16 + Topic.TRADE)
+    _, frames = run([*quiet(4), gap(121.5, Topic.TRADE, from_s=110, to_s=121)], until_s=245)
+    assert [frame.gap_topics for frame in frames] == [0, bit, bit, 0]
+
+
 def test_a_long_hole_is_not_framed_minute_by_minute_but_decays_by_its_whole_length() -> None:
-    alive = quiet(3, change_base=20.0)
+    alive = [*quiet(3, change_base=20.0), liquidated(100, LONG, 59_700.0)]
     engine = Engine(BTC)
     frames = engine.apply(stream(alive, until_s=185))
     days = 3 * 24 * 60
@@ -174,6 +189,8 @@ def test_a_long_hole_is_not_framed_minute_by_minute_but_decays_by_its_whole_leng
     assert late[-1].facts.minute_ms == (START_S + 60 * (2 + days)) * 1000
     expected = frames[-1].projection_usd.sum() * 0.995**days
     assert late[-1].projection_usd.sum() == pytest.approx(expected, rel=1e-4)
+    assert frames[-1].evidence_usd.sum() > 0
+    assert late[-1].evidence_usd.sum() == pytest.approx(frames[-1].evidence_usd.sum() * 0.995**days, rel=1e-4)
 
 
 def test_a_minute_in_which_nobody_spoke_does_not_know_the_price_of_later() -> None:

@@ -21,6 +21,17 @@ def nothing(tiers: int = 2) -> np.ndarray:
     return np.zeros((tiers, len(PRICES)))
 
 
+def test_intensity_is_what_the_model_page_says_by_hand() -> None:
+    """Of 4 cells a side: projection only, both, evidence only, nothing. One amount each: its own percentile."""
+    projection = np.array([[200.0, 200.0, 0.0, 0.0], [0.0, 0.0, 0.0, 0.0]])
+    evidence = np.array([[0.0, 30.0, 30.0, 0.0], [0.0, 0.0, 0.0, 30.0]])
+    found = blend(projection, evidence)
+    assert found.intensity.tolist() == [[0.65, 1.0, 0.35, 0.0], [0.0, 0.0, 0.0, 0.35]]
+    assert (found.evidence_p99_usd, found.projection_p99_usd) == (30.0, 200.0)
+    faint = blend(np.array([[200.0] * 999 + [20.0], [0.0] * 1000]), np.array([[0.0] * 999 + [3.0], [30.0] * 1000]))
+    assert faint.intensity[0, 999] == pytest.approx(1.5 * (0.65 * 0.1 + 0.35 * 0.1), rel=1e-6), "boosted by half"
+
+
 def test_two_humps_are_two_pools_and_their_dollars_are_the_grids() -> None:
     projection = np.stack([hump(80, 5e6), hump(300, 2e6)])
     pools = find_pools(PRICES, projection, np.zeros(400), width_pct=0.5, limit=2)

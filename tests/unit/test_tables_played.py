@@ -116,9 +116,19 @@ def test_an_hourly_level_is_known_at_the_end_of_its_hour_and_not_before(tmp_path
     assert list(levels["venue_ms"]) == [START, START + HOUR]
 
 
+@pytest.mark.parametrize(("hours_before", "said"), [(1, 1), (2, 0), (30, 0)])
+def test_the_level_a_replay_begins_with_is_one_that_no_newer_should_have_replaced(
+    tmp_path: Path, hours_before: int, said: int
+) -> None:
+    bars(tmp_path, [f"{START + i * MINUTE},100,100,100,100,,," for i in range(5)])
+    hourly(tmp_path, [f"{START - hours_before * HOUR},7000,70"])
+    ring, _ = play(tmp_path)
+    assert ring.events(Kind.OPEN_INTEREST).size == said
+
+
 def test_changes_are_used_only_where_there_is_no_level(tmp_path: Path) -> None:
     header = "minute_ms,open,high,low,close,open_interest_change_usd"
-    bars(tmp_path, [f"{START},100,100,100,100,500", f"{START + MINUTE},100,100,100,100,"], header)
+    bars(tmp_path, [f"{START},80,100,80,100,500", f"{START + MINUTE},100,100,100,100,"], header)
     ring, _ = play(tmp_path)
     [change] = ring.events(Kind.OPEN_INTEREST_CHANGE)
     assert (change["quantity"], change["receive_ns"]) == (5.0, (START + MINUTE) * 10**6)
@@ -133,7 +143,10 @@ def test_levels_in_the_bars_leave_the_hourly_series_out(tmp_path: Path) -> None:
     bars(tmp_path, [f"{START + i * MINUTE},100,100,100,100,{90 + i}" for i in range(70)], header)
     hourly(tmp_path, [f"{START - HOUR},7000,70", f"{START},8000,80"])
     ring, _ = play(tmp_path)
-    assert list(ring.events(Kind.OPEN_INTEREST)["quantity"]) == [90.0 + i for i in range(69)]
+    levels = ring.events(Kind.OPEN_INTEREST)
+    assert list(levels["quantity"]) == [90.0 + i for i in range(69)]
+    assert list(levels["receive_ns"] // 10**6) == [START + (i + 1) * MINUTE for i in range(69)], "known at the end"
+    assert set(levels["detail"]) == {MINUTE}
 
 
 def test_minutes_without_a_bar_are_a_gap_and_time_goes_on(tmp_path: Path) -> None:
