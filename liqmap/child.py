@@ -204,11 +204,19 @@ def die_with_parent() -> None:
     expected = os.environ.get(SUPERVISOR_PID)
     if expected is None:
         return
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0) != 0:
-        raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG) failed")
-    if os.getppid() != int(expected):
+    if not signal_at_parents_end(signal.SIGKILL, int(expected)):
         raise OrphanError(f"the supervisor {expected} ended before this process started")
+
+
+def signal_at_parents_end(number: signal.Signals, parent: int) -> bool:
+    """Ask the kernel for that signal when the thread that started this process ends; False: `parent` is gone already.
+
+    Raises OSError where the kernel cannot do it.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(_PR_SET_PDEATHSIG, int(number), 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG) failed")
+    return os.getppid() == parent
 
 
 def reopen_logs() -> None:

@@ -4,7 +4,6 @@ Read by etc/gunicorn.conf.py (and by gunicorn_settings.py where that file is not
 HUP. The master takes the lock, the log and the heartbeat row of `api`; the workers only answer.
 """
 
-import ctypes
 import faulthandler
 import logging
 import os
@@ -14,7 +13,7 @@ from contextlib import ExitStack
 from functools import lru_cache
 from logging.handlers import RotatingFileHandler, WatchedFileHandler
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from flask import Flask
 from gunicorn.glogging import Logger
@@ -23,11 +22,9 @@ from liqmap.api.app import create_app
 from liqmap.api.main import EFFECTIVE
 from liqmap.api.pulse import Pulse
 from liqmap.api.tally import Tallies
-from liqmap.child import Child, open_child, reopen_logs
+from liqmap.child import Child, open_child, reopen_logs, signal_at_parents_end
 from liqmap.config import Config, load_effective, paths
 from liqmap.logs import KeyValueFormatter
-
-_PR_SET_PDEATHSIG: Final = 1
 
 log = logging.getLogger(__name__)
 
@@ -125,7 +122,8 @@ def when_ready(_arbiter: Any) -> None:
 
 def post_fork(_arbiter: Any, worker: Any) -> None:
     """In the new worker: end with the master, write to the log without rotating it, count in a row of its own."""
-    _stop_with_master(worker.ppid)
+    if not signal_at_parents_end(signal.SIGTERM, worker.ppid):
+        sys.exit(0)
     _only_append(f"api.{worker.age}")
     worker.tally = _master().tallies.of(worker.age)
 
@@ -158,14 +156,6 @@ def on_exit(_arbiter: Any) -> None:
 
 def _config() -> Config:
     return load_effective(Path(os.environ[EFFECTIVE])).config
-
-
-def _stop_with_master(master_pid: int) -> None:
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(_PR_SET_PDEATHSIG, int(signal.SIGTERM), 0, 0, 0) != 0:
-        raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG) failed")
-    if os.getppid() != master_pid:
-        sys.exit(0)
 
 
 def _only_append(process: str) -> None:

@@ -9,6 +9,7 @@ import statistics
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,32 +18,23 @@ from liqmap.config import parse
 from liqmap.domain.enums import Kind
 from liqmap.domain.event import EVENT_DTYPE, Event
 from liqmap.engine.engine import Engine
-from liqmap.engine.spec import EngineSpec
 from liqmap.shm.plan import create_all
 from liqmap.worker.publication import Publication
 from tests.bench.table import Row, seconds_each
 from tests.events import events_array
+from tests.unit.engine_tape import BTC
 
 START_NS = 1_700_000_040_000_000_000
 SECOND_NS = 1_000_000_000
 PRICE = 91_000.0
 
-SPEC = EngineSpec(
-    symbol="BTC",
-    step=20.0,
-    range_pct=60.0,
-    buckets=8192,
+SPEC = replace(
+    BTC,
     leverages=(3, 5, 10, 20, 25, 50, 75, 100, 125, 150),
     weights=(0.05, 0.11, 0.22, 0.19, 0.12, 0.14, 0.05, 0.08, 0.03, 0.01),
     mmr=(0.0055, 0.0055, 0.005, 0.005, 0.005, 0.0045, 0.0042, 0.004, 0.004, 0.004),
-    decay_per_minute=0.995,
-    oi_max_age_s=90.0,
-    oi_jump_limit=0.0025,
-    shrink_limit=0.25,
-    sweep_share=0.7,
-    anchor_drift=0.1,
-    trigger_clamp_s=2.0,
 )
+"""The shipped tiers: design.md asks for its floors at ten of them."""
 
 
 def rows(effort: float) -> Iterator[Row]:

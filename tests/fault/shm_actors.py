@@ -17,7 +17,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from liqmap.config import parse
-from liqmap.domain.event import EVENT_DTYPE
 from liqmap.shm.board import BoardReader, BoardWriter, create_board
 from liqmap.shm.faults import SharedMemoryFull
 from liqmap.shm.layout import live_dtype
@@ -26,8 +25,8 @@ from liqmap.shm.ring import RingReader, RingWriter
 from liqmap.shm.rows import RowsReader, RowsWriter
 from liqmap.shm.segment import Segment, segments_in
 from liqmap.shm.status import Heartbeat
+from tests.numbered import FIRST_SEQUENCE, count_on, numbered, torn_events
 
-FIRST_SEQUENCE = (7 << 40) + 1
 ROW = np.dtype([("number", "<u8"), ("cells", "<u8", (63,))])
 
 
@@ -133,36 +132,14 @@ def kill_board_writers(name: str, size: int, seed: int, kills: int) -> None:
     say(kills=kills, mid_write=mid_write)
 
 
-def numbered(first: int, count: int) -> NDArray[Any]:
-    events = np.zeros(count, EVENT_DTYPE)
-    numbers = np.arange(first, first + count)
-    for field in ("receive_ns", "venue_ms", "price", "quantity", "extra", "detail"):
-        events[field] = numbers
-    events["sequence"] = FIRST_SEQUENCE + numbers
-    return events
-
-
-def torn_events(events: NDArray[Any], first: int) -> int:
-    """How many are not exactly the events number first, first + 1, …"""
-    wanted = np.arange(first, first + len(events))
-    good = events["sequence"] == (FIRST_SEQUENCE + wanted).astype(np.uint64)
-    for field in ("receive_ns", "venue_ms", "price", "quantity", "extra", "detail"):
-        good &= events[field] == wanted
-    return int(len(events) - good.sum())
-
-
 def write_ring(name: str, events: int, batch: int) -> None:
     """Write that many events in batches, flat out, from where the ring stands."""
     writer = RingWriter.open(name)
     ready()
     prepared = numbered(writer.written, batch)
-    numeric = [
-        prepared[field] for field in ("receive_ns", "venue_ms", "price", "quantity", "extra", "detail", "sequence")
-    ]
     while writer.written < events:
         writer.write(prepared)
-        for column in numeric:
-            column += batch
+        count_on(prepared, batch)
     say(written=writer.written)
 
 

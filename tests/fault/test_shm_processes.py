@@ -13,8 +13,9 @@ from liqmap.shm.ring import RingReader, RingWriter, create_ring, ring_counters
 from liqmap.shm.rows import create_rows
 from liqmap.shm.segment import Segment
 from liqmap.shm.status import create_status, read_heartbeats
-from tests.fault.shm_actors import ROW, SCALARS, numbered, payload, torn_events
+from tests.fault.shm_actors import ROW, SCALARS, payload
 from tests.fault.shm_stage import actor, seed
+from tests.numbered import numbered, torn_events
 
 SUITE_READS = {256: 700_000, 16_384: 400_000}
 """Reads by payload size in bytes: small payloads race the versions, large ones the copy."""

@@ -13,30 +13,10 @@ from liqmap.shm.board import ATTEMPTS, BoardReader, BoardWriter, create_board
 from liqmap.shm.faults import BoardBusy, LayoutMismatch, NeverPublished, SegmentRetired
 from liqmap.shm.layout import BOARD_HEADER, BOARD_SLOTS, SEGMENT_HEADER
 from liqmap.shm.segment import Segment
+from tests.unit.dying import Killed, WordsUntilDeath
 
 PAYLOAD = np.dtype([("number", "<u8"), ("cells", "<f4", (2, 50))])
 Fill = Callable[[NDArray[Any]], None]
-
-
-class Killed(BaseException):
-    """The writer died here."""
-
-
-class WordsUntilDeath:
-    """The writer's words; the process "dies" before its store number `stores`."""
-
-    def __init__(self, words: memoryview, stores: int) -> None:
-        self._words = words
-        self._left = stores
-
-    def __getitem__(self, at: int) -> int:
-        return self._words[at]
-
-    def __setitem__(self, at: int, number: int) -> None:
-        if self._left == 0:
-            raise Killed
-        self._left -= 1
-        self._words[at] = number
 
 
 @pytest.fixture(params=[False, True], ids=["plain", "checksums"])

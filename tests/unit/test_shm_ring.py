@@ -3,25 +3,24 @@
 import itertools
 import os
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
-from numpy.typing import NDArray
 
-from liqmap.domain.event import EVENT_DTYPE, Event
+from liqmap.domain.event import Event
 from liqmap.shm.board import create_board
 from liqmap.shm.faults import LayoutMismatch
 from liqmap.shm.layout import DIRECTORY, RING_HEADER, SEGMENT_HEADER, word_indexes
 from liqmap.shm.ring import RingReader, RingWriter, create_ring, ring_counters
 from liqmap.shm.segment import Segment
 from tests.events import events_array
+from tests.numbered import numbered, numbers_of
+from tests.unit.dying import Killed, WordsUntilDeath
 
 CAPACITY = 16
-FIRST_SEQUENCE = (7 << 40) + 1
 
 
 @pytest.fixture
@@ -30,27 +29,6 @@ def segment(instance: str) -> Iterator[Segment]:
     yield made
     made.unlink()
     made.close()
-
-
-def numbered(first: int, count: int) -> NDArray[Any]:
-    """Events number first, first + 1, … whose every field tells the number, so that a torn one shows."""
-    events = np.zeros(count, EVENT_DTYPE)
-    numbers = np.arange(first, first + count)
-    for field in ("receive_ns", "venue_ms", "price", "quantity", "extra", "detail"):
-        events[field] = numbers
-    events["sequence"] = FIRST_SEQUENCE + numbers
-    events["kind"] = numbers % 251
-    return events
-
-
-def numbers_of(events: NDArray[Any]) -> list[int]:
-    """The numbers, once every field agrees on them."""
-    numbers = (events["sequence"] - np.uint64(FIRST_SEQUENCE)).astype(np.int64)
-    for field in ("receive_ns", "venue_ms", "price", "quantity", "extra", "detail"):
-        assert (events[field] == numbers).all(), f"torn: {field}"
-    assert (events["kind"] == numbers % 251).all()
-    found: list[int] = numbers.tolist()
-    return found
 
 
 def test_events_come_out_as_they_went_in(segment: Segment) -> None:
@@ -222,27 +200,6 @@ def test_a_batch_to_be_tried_again_that_is_overrun_first_no_longer_cuts_the_next
     successor = RingReader(segment)
     writer.write(numbered(9, CAPACITY))
     assert numbers_of(successor.take(100)) == list(range(9, 9 + CAPACITY))
-
-
-class Killed(BaseException):
-    """The process died here."""
-
-
-class WordsUntilDeath:
-    """The words of a ring's header; their process "dies" before its store number `stores`."""
-
-    def __init__(self, words: "memoryview[int]", stores: int) -> None:
-        self._words = words
-        self._left = stores
-
-    def __getitem__(self, at: int) -> int:
-        return self._words[at]
-
-    def __setitem__(self, at: int, number: int) -> None:
-        if self._left == 0:
-            raise Killed
-        self._left -= 1
-        self._words[at] = number
 
 
 def test_wherever_a_reader_dies_nothing_is_lost_and_nothing_is_counted_twice(segment: Segment) -> None:
