@@ -15,10 +15,11 @@ from typing import Final
 from liqmap.child import Child, open_child
 from liqmap.config import EXIT_TRY_AGAIN, ConfigError, RunMode
 from liqmap.config.shipped import shipped_instruments
+from liqmap.domain.enums import Source
 from liqmap.ingest.feeds import Feeds
 from liqmap.ingest.feeds_board import painter
 from liqmap.ingest.handoff import Handoff
-from liqmap.ingest.lanes import Lane
+from liqmap.ingest.lanes import Lane, last_written_ns
 from liqmap.ingest.poller import RequestsFetcher
 from liqmap.ingest.router import Router
 from liqmap.ingest.sequence import EpochUnreadable, EpochUnwritable, first_sequence, next_epoch
@@ -66,10 +67,15 @@ def listen(child: Child, epoch: int) -> None:
     board = BoardWriter.open(segment_name(instance, "feeds"), FEEDS)
     quarantine = Quarantine(child.paths.lib_dir / "quarantine", settings.quarantine_frames, settings.quarantine_bytes)
 
-    def lane(symbol: str) -> Lane:
-        return Lane(symbol, RingWriter.open(segment_name(instance, "ring", symbol)), first_sequence(epoch))
-
     router = Router(settings, child.clock, handoff, feeds, quarantine, child.mode.speed)
+
+    def lane(symbol: str) -> Lane:
+        name = segment_name(instance, "ring", symbol)
+        if child.mode.source != Source.REPLAY:
+            # An ingest before us may have been ahead of a wall clock that was set back since. Workers do not go back.
+            router.time.at(last_written_ns(name))
+        return Lane(symbol, RingWriter.open(name), first_sequence(epoch))
+
     around = Surroundings(
         clock=child.clock,
         handoff=handoff,

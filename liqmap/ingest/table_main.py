@@ -8,15 +8,15 @@ import msgspec
 
 from liqmap.child import Child
 from liqmap.config import ConfigError, RunMode
-from liqmap.domain.event import EVENT_DTYPE
 from liqmap.ingest.feeds import Feeds
 from liqmap.ingest.feeds_board import painter
+from liqmap.ingest.lanes import last_written_ns
 from liqmap.ingest.sequence import first_sequence
 from liqmap.ingest.table_player import TablePlayer, Track
 from liqmap.ingest.table_tape import Events, TableTape
 from liqmap.logs import fields
 from liqmap.shm.board import BoardWriter
-from liqmap.shm.layout import FEEDS, RING_HEADER, SEGMENT_HEADER, segment_name
+from liqmap.shm.layout import FEEDS, segment_name
 from liqmap.shm.ring import RingWriter, ring_counters
 from liqmap.shm.segment import Segment
 from liqmap.store.atomic import write_atomic
@@ -65,7 +65,7 @@ def _tracks(child: Child, epoch: int) -> list[Track]:
     for symbol in config.enabled_symbols:
         child.beat()
         name = segment_name(config.daemon.instance, "ring", symbol)
-        skip_ns = _last_written_ns(name) if goes_on else -1
+        skip_ns = last_written_ns(name) if goes_on else -1
         try:
             tape = TableTape(tables_of(directory, symbol), max(from_ms, skip_ns // _MS), config.ingest.tick_ms)
         except (TableError, OSError) as error:
@@ -85,18 +85,6 @@ def _goes_on(path: Path, mode: RunMode) -> bool:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(path, told)
     return same
-
-
-def _last_written_ns(name: str) -> int:
-    """Receive time of the newest event of a ring, -1 when it is empty."""
-    with Segment.open_reader(name) as segment:
-        capacity, written = segment.shape[0], ring_counters(segment).written
-        if not written:
-            return -1
-        events = segment.array(EVENT_DTYPE, SEGMENT_HEADER.itemsize + RING_HEADER.itemsize, capacity)
-        newest = int(events["receive_ns"][(written - 1) % capacity])
-        del events
-        return newest
 
 
 class TableRing:

@@ -19,11 +19,11 @@ import pytest
 from liqmap import config as configuration
 from liqmap.config import Config, Effective, Paths, RunMode, paths, write_effective
 from liqmap.domain.enums import GapReason, Kind, Source, Venue
-from liqmap.domain.event import EVENT_DTYPE, SEQUENCE_EPOCH_SHIFT
+from liqmap.domain.event import EVENT_DTYPE, SEQUENCE_EPOCH_SHIFT, Event
 from liqmap.shm.board import BoardReader, NeverPublished
 from liqmap.shm.layout import FEEDS, segment_name
 from liqmap.shm.plan import create_all
-from liqmap.shm.ring import RingReader
+from liqmap.shm.ring import RingReader, RingWriter
 from liqmap.shm.segment import Segment
 from liqmap.shm.status import read_heartbeats, status_name
 from tests.venue_servers import RunningVenues, ScriptedMarket, venue_servers
@@ -177,6 +177,19 @@ def test_after_a_kill_its_successor_takes_numbers_that_were_never_used(tmp_path:
             assert set(stage.events("BTC")["sequence"] >> SEQUENCE_EPOCH_SHIFT) == set(range(1, epoch + 1))
         numbers = stage.events("BTC")["sequence"]
         assert (np.diff(numbers.astype(np.int64)) > 0).all()
+
+
+def test_a_wall_clock_set_back_while_ingest_was_dead_does_not_turn_engine_time_back(tmp_path: Path) -> None:
+    """Its predecessor's last event is an hour ahead: time goes on from there, or workers would stand still for it."""
+    with venue_servers() as venues, daemon(venues.config(symbols={"BTC": {}}), tmp_path) as stage:
+        ahead_ns = time.time_ns() + 3600 * 10**9
+        ring = RingWriter.open(segment_name(stage.config.daemon.instance, "ring", "BTC"))
+        ring.write(Event(ahead_ns, kind=Kind.TICK).packed(1))
+        stage.start()
+        stage.until(lambda: stage.events("BTC", Kind.TICK).size > 10, "ticks")
+        stamps = stage.events("BTC")["receive_ns"]
+        assert np.all(np.diff(stamps) >= 0)
+        assert 10**9 < stamps[-1] - ahead_ns < 600 * 10**9, "and it moves on, by the monotonic clock"
 
 
 def test_a_symbol_is_added_on_hup_and_a_bad_file_changes_nothing(tmp_path: Path) -> None:

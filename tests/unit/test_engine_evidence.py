@@ -40,6 +40,14 @@ def test_a_trigger_lies_within_the_marks_of_its_seconds() -> None:
     assert (seen.ts_ms, seen.side) == (at(30.4) // 10**6, LONG)
 
 
+@pytest.mark.parametrize(("side", "printed", "expected"), [(LONG, 59_600.0, 59_720.0), (SHORT, 59_600.0, 59_700.0)])
+def test_the_seconds_of_an_event_reach_two_back_and_no_further(side: int, printed: float, expected: float) -> None:
+    """Marks fall by 10 a second: 59,720 two seconds before, 59,700 now. The estimates lie above and below both."""
+    marks = [mark(second, 60_000.0 - 10 * second) for second in range(31)]
+    engine, _ = run([*marks, liquidated(30.4, PositionSide(side), printed)], until_s=40)
+    assert engine.drain_liquidations()[0].trigger_price == expected
+
+
 def test_without_any_price_the_estimate_stands() -> None:
     engine, frames = run([liquidated(5, SHORT, 60_300.0)], until_s=62)
     (seen,) = engine.drain_liquidations()

@@ -67,6 +67,12 @@ def test_two_venues_that_jump_are_believed_at_once() -> None:
     assert frame.high == 66_020.0
 
 
+def test_a_normal_print_between_two_absurd_ones_parts_them() -> None:
+    """Of two venues, within ten seconds: somebody near the old price spoke between them."""
+    frame = last_two([mark(186, 66_000.0, Venue.OKX), mark(192, 66_010.0, Venue.BYBIT)])[0]
+    assert frame.high == PRICE
+
+
 def test_a_jump_that_the_trades_have_made_too_is_believed_at_once() -> None:
     events = [mark(0, PRICE), trade(1, PRICE), trade(20, 66_000.0), trade(22.5, 66_000.0), mark(23, 66_000.0)]
     _, frames = run(events, until_s=62)
