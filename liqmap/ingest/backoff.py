@@ -8,7 +8,7 @@ from typing import Final
 from liqmap.exchanges.adapter import Refusal, RefusalKind
 
 TOO_FAST_S: Final = 120.0
-"""Least wait after 418 or 429: the shortest ban of Binance, and what other clients keep to (exchanges.md §12)."""
+"""Least wait after 418 or 429: the shortest ban of Binance, and what other clients keep to."""
 
 REGION_S: Final = 3600.0
 """A venue that does not serve this country is asked once an hour at most."""

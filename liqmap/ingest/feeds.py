@@ -22,7 +22,7 @@ _SLOWNESS: Final = {
     Topic.RATIO: 30.0,
     Topic.INSTRUMENTS: 60.0,
 }
-"""How many times `silent_after_s` a topic may rest, from the cadences of exchanges.md §5-§7; 1 for the others."""
+"""How many times `silent_after_s` a topic may rest, from the cadences at which venues speak; 1 for the others."""
 
 _GRAVER: Final = {
     GapReason.NOT_CONNECTED: frozenset({GapReason.REFUSED}),

@@ -3,7 +3,7 @@
 When price falls, longs are liquidated; when it rises, shorts. In every minute whose price moved by at least
 MOVED_SHARE and in which the venue printed at least LEAST_EVENTS liquidations of a symbol, the majority side is held
 against the direction. A venue that contradicts it in most of its recent minutes has its sides inverted, whatever its
-documentation says (exchanges.md §2.4: the check that needs no label).
+documentation says (the check that needs no label).
 """
 
 from collections import deque

@@ -1,4 +1,4 @@
-"""The contract's tabular formats (contract.md §1) as streams of rows: CSV, plain or gzip, header line, UTC ms.
+"""The tabular formats of docs/operations.md ("Recordings") as streams of rows: CSV, plain or gzip, header line, UTC ms.
 
 Columns are found by name: extra ones are ignored, missing optional ones and empty cells are unknown (NaN, None). Rows
 must stand in order of time. The first fault ends the stream with a TableError that names file and line; the rows

@@ -1,6 +1,6 @@
 """Speed of the worker's path: events applied, a minute rolled and published, a live frame made and published.
 
-Floors of design.md §10: 200 k events/s applied, roll and publish within 5 ms at 5,000 buckets x 10 tiers.
+What it must reach: 200 k events/s applied, roll and publish within 5 ms at 5,000 buckets x 10 tiers.
 """
 
 import os
@@ -34,7 +34,7 @@ SPEC = replace(
     weights=(0.05, 0.11, 0.22, 0.19, 0.12, 0.14, 0.05, 0.08, 0.03, 0.01),
     mmr=(0.0055, 0.0055, 0.005, 0.005, 0.005, 0.0045, 0.0042, 0.004, 0.004, 0.004),
 )
-"""The shipped tiers: design.md asks for its floors at ten of them."""
+"""The shipped tiers: the floors are meant for ten of them."""
 
 
 def rows(effort: float) -> Iterator[Row]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One path of design.md, section 10: what it is measured against, what it must reach, and what it does today."""
+    """One path: what it is measured against, what it must reach, and what it does today."""
 
     path: str
     floor: str

@@ -1,4 +1,4 @@
-"""The Binance server is as strict and as nasty as exchanges.md §1.1, §2.1, §4–§6 and §8 say the venue is."""
+"""The Binance server is as strict and as nasty as docs/exchanges.md says the venue is."""
 
 import itertools
 import json

@@ -1,4 +1,4 @@
-"""The Bybit server is as strict and as nasty as exchanges.md §1.2, §2.2, §4–§6 and §8 say the venue is."""
+"""The Bybit server is as strict and as nasty as docs/exchanges.md says the venue is."""
 
 import json
 from collections import Counter

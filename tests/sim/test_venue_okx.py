@@ -1,4 +1,4 @@
-"""The OKX server is as strict and as nasty as exchanges.md §1.3, §2.3, §4–§6 and §8 say the venue is."""
+"""The OKX server is as strict and as nasty as docs/exchanges.md says the venue is."""
 
 import json
 from typing import Any

@@ -1,4 +1,4 @@
-"""Binance USD-M streams of a simulated market, as exchanges.md §2.1, §4 and §5 describe them.
+"""Binance USD-M streams of a simulated market, as docs/exchanges.md describes them.
 
 The side of a forced order is that of the closing order (SELL: a long was liquidated), and at most one per symbol and
 1000 ms is shown: the largest of that second by the copy of May 2026, the rest is lost for ever.
@@ -222,7 +222,7 @@ def _add_forced_order(order: dict[str, Any], now_ms: int, out: list[Message]) ->
 
 
 def _aggregates(listing: Listing, trades: list[Trade]) -> list[list[Trade]]:
-    """Neighbouring trades of one price and taker side within 100 ms (exchanges.md §4)."""
+    """Neighbouring trades of one price and taker side within 100 ms, as the venue joins them."""
     groups: list[list[Trade]] = []
     key: tuple[str, int, int] | None = None
     for trade in trades:

@@ -1,4 +1,4 @@
-"""Binance USD-M REST answers of a simulated market (exchanges.md §6, §8)."""
+"""Binance USD-M REST answers of a simulated market (docs/exchanges.md)."""
 
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any

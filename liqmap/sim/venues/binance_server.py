@@ -1,4 +1,4 @@
-"""Binance USD-M on loopback: routes, control messages, pings, limits and refusals (exchanges.md §1.1, §3, §8).
+"""Binance USD-M on loopback: routes, control messages, pings, limits and refusals (docs/exchanges.md).
 
 What is on the wrong route is acknowledged and stays silent, and so do the market streams of the legacy paths: the
 failure that cost others a week in 2026.
@@ -205,7 +205,7 @@ class BinanceServer(VenueServer):
         return self.known_rest_fault(str(status)) or Reply(status, b"<html><h1>Refused</h1></html>", "text/html")
 
     def known_rest_fault(self, kind: str) -> Reply | None:
-        """The bodies of exchanges.md §8."""
+        """The bodies of docs/exchanges.md, "Refusals"."""
         if kind == "429":
             return self._too_many(7)
         if kind == "418":

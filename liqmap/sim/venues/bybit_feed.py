@@ -1,4 +1,4 @@
-"""Bybit V5 linear topics of a simulated market, as exchanges.md §2.2, §3.2, §4, §5 and §6 describe them.
+"""Bybit V5 linear topics of a simulated market, as docs/exchanges.md describes them.
 
 `S` of a liquidation is the side of the POSITION, `p` its bankruptcy price; `openInterest` counts both sides.
 """
@@ -99,7 +99,7 @@ class BybitFeed(MarketFeed):
         return {**row, "BT": True, "RPI": False}
 
     def _forced(self, listing: Listing, liquidation: Liquidation) -> list[dict[str, Any]]:
-        """One row, or two equal ones for a position closed in halves: equal rows are real (exchanges.md §2.2)."""
+        """One row, or two equal ones for a position closed in halves: equal rows are real (docs/exchanges.md)."""
         lots = listing.lots(liquidation.qty_base)
         halves = lots % 2 == 0 and self.random.random() < 0.05
         row = {

@@ -1,4 +1,4 @@
-"""Bybit V5 REST answers of a simulated market (exchanges.md §6, §8): refusals come with HTTP 200 and a retCode."""
+"""Bybit V5 REST answers of a simulated market (docs/exchanges.md): refusals come with HTTP 200 and a retCode."""
 
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any

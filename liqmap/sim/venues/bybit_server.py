@@ -1,4 +1,4 @@
-"""Bybit V5 linear on loopback: subscriptions, pings, limits and refusals (exchanges.md §1.2, §8)."""
+"""Bybit V5 linear on loopback: subscriptions, pings, limits and refusals (docs/exchanges.md)."""
 
 import uuid
 from collections.abc import Callable
@@ -143,7 +143,7 @@ class BybitServer(VenueServer):
         return self.known_rest_fault(str(status)) or Reply(status, b"", "text/html")
 
     def known_rest_fault(self, kind: str) -> Reply | None:
-        """The bodies of exchanges.md §8; three kinds of 403 that mean three things."""
+        """The bodies of docs/exchanges.md, "Refusals"; three kinds of 403 that mean three things."""
         now_ms = self.now_ms()
 
         def code(number: int, text: str, status: int = 200) -> Reply:

@@ -1,4 +1,4 @@
-"""OKX swap channels of a simulated market, as exchanges.md §2.3, §4, §5 and §6 describe them.
+"""OKX swap channels of a simulated market, as docs/exchanges.md describes them.
 
 Quantities are contracts. Liquidations of every swap arrive in one channel, in no order of time, and a new subscriber
 is first sent recent old rows. Topics here are `channel/instId`, or `channel/instType` for liquidations.
@@ -248,7 +248,7 @@ def _push(channel: str, name: str, rows: list[dict[str, Any]], action: str | Non
 
 
 def _fills(listing: Listing, trades: list[Trade]) -> list[list[Trade]]:
-    """Neighbouring trades of one price, side and millisecond: the fills of one taker order (exchanges.md §4)."""
+    """Neighbouring trades of one price, side and millisecond: the fills of one taker order (docs/exchanges.md)."""
     groups: list[list[Trade]] = []
     key: tuple[str, int, int] | None = None
     for trade in trades:

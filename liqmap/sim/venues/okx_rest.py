@@ -1,4 +1,4 @@
-"""OKX V5 REST answers of a simulated market (exchanges.md §6, §8): HTTP 200 with a `code` that is a string."""
+"""OKX V5 REST answers of a simulated market (docs/exchanges.md): HTTP 200 with a `code` that is a string."""
 
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any

@@ -1,4 +1,4 @@
-"""OKX V5 public socket on loopback: per-argument acknowledgements, text pings, limits (exchanges.md §1.3, §8)."""
+"""OKX V5 public socket on loopback: per-argument acknowledgements, text pings, limits (docs/exchanges.md)."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -141,7 +141,7 @@ class OkxServer(VenueServer):
         return self.known_rest_fault(str(status)) or Reply(status, b"", "text/html")
 
     def known_rest_fault(self, kind: str) -> Reply | None:
-        """The bodies of exchanges.md §8."""
+        """The bodies of docs/exchanges.md, "Refusals"."""
 
         def code(number: str, text: str, status: int = 200) -> Reply:
             return json_reply({"code": number, "data": [], "msg": text}, status)
