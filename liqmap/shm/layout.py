@@ -2,7 +2,8 @@
 
 Rules: all scalars are 8 bytes and aligned, so that one store or load is whole on x86-64; text lives only inside
 payloads that a version protects, or never changes once it can be seen (the names of processes); sizes that depend on
-configuration are arguments, and the segment header says them.
+configuration are arguments, and the segment header says them. `reserved` words are zero: they fill a header, or one
+party's part of it, to whole cache lines, so that a writer's stores do not slow a reader of its neighbour.
 A change of any dtype here raises LAYOUT_VERSION: readers and writers of different versions refuse each other.
 
 Segments are named `liqmap.<instance>.<role>[.<symbol>]`:
@@ -153,7 +154,7 @@ VENUE_ROW: Final = np.dtype(
         ("malformed", "<u8"),
         ("refused_instruments", "<u8"),
         ("backoff_s", "<f8"),
-        ("clock_offset_ms", "<f8"),
+        ("clock_offset_ms", "<f8"),  # NaN: not measured
         ("lag_ms", "<f8"),
         ("frames", "<u8"),
         ("state", "S16"),  # in words: connecting, up, backoff, refused, disabled
@@ -162,7 +163,7 @@ VENUE_ROW: Final = np.dtype(
 )
 LINK_ROW: Final = np.dtype(
     [
-        ("venue", "<u8"),
+        ("venue", "<u8"),  # /health tells venues and topics; single links are for metrics and for who looks closer
         ("name", "S24"),
         ("state", "S16"),
         ("reconnects", "<u8"),
