@@ -45,7 +45,7 @@ class EventFlow:
         self._lane_of: dict[int, Lane] = {}
         self._paths: dict[int, _Path] = {}
         self._series: dict[Feed, str] = {}
-        self._replays = Replays()
+        self.replays = Replays()
         self.sides = SideAlarm()
         self.events = 0
         self.refused_series = 0
@@ -68,7 +68,7 @@ class EventFlow:
         if overlap is not None and not overlap.is_news(connection, event):
             return
         if kind in _WATCHED:
-            if kind == Kind.LIQUIDATION and not self._replays.is_news(event):
+            if kind == Kind.LIQUIDATION and not self.replays.is_news(event):
                 return
             self.sides.note(path.lane.symbol, event)
         state = path.state

@@ -10,9 +10,6 @@ import numpy as np
 
 from liqmap.domain.enums import Kind
 from liqmap.domain.event import EVENT_BYTES, EVENT_DTYPE, Event
-from liqmap.shm.layout import RING_HEADER, SEGMENT_HEADER
-from liqmap.shm.ring import ring_counters
-from liqmap.shm.segment import Segment
 
 _FLUSH_EVENTS: Final = 2048
 """A batch is at most this long, so that a worker can begin while a storm is still being read."""
@@ -61,18 +58,6 @@ class Lane:
         self.sink.write(bytes(packed))
         self.next_sequence = after
         self.batch.clear()
-
-
-def last_written_ns(name: str) -> int:
-    """Receive time of the newest event of the ring of that name, -1 when it is empty."""
-    with Segment.open_reader(name) as segment:
-        capacity, written = segment.shape[0], ring_counters(segment).written
-        if not written:
-            return -1
-        events = segment.array(EVENT_DTYPE, SEGMENT_HEADER.itemsize + RING_HEADER.itemsize, capacity)
-        newest = int(events["receive_ns"][(written - 1) % capacity])
-        del events
-        return newest
 
 
 @lru_cache(maxsize=_PACKED_TOGETHER + 1)

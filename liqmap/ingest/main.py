@@ -15,11 +15,12 @@ from typing import Final
 from liqmap.child import Child, open_child
 from liqmap.config import EXIT_TRY_AGAIN, ConfigError, RunMode
 from liqmap.config.shipped import shipped_instruments
-from liqmap.domain.enums import Source
+from liqmap.domain.enums import Source, Venue
+from liqmap.ingest.before import last_written_ns, liquidations_said
 from liqmap.ingest.feeds import Feeds
 from liqmap.ingest.feeds_board import painter
 from liqmap.ingest.handoff import Handoff
-from liqmap.ingest.lanes import Lane, last_written_ns
+from liqmap.ingest.lanes import Lane
 from liqmap.ingest.poller import RequestsFetcher
 from liqmap.ingest.router import Router
 from liqmap.ingest.sequence import EpochUnreadable, EpochUnwritable, first_sequence, next_epoch
@@ -87,6 +88,9 @@ def listen(child: Child, epoch: int) -> None:
     switchboard = Switchboard(router, config, shipped_instruments(), around)
     router.take_listing = switchboard.take_listing
     switchboard.apply(config)
+    for contract in router.instruments:
+        if contract.venue is Venue.OKX and contract.symbol in router.lanes:
+            router.flow.replays.remember(liquidations_said(instance, contract))
     log.info("listening", extra=fields(epoch=epoch, symbols=",".join(config.enabled_symbols)))
     while not child.should_stop() and not has_ended(child.mode, router.time.now_ns):
         if router.turn(min(_LONGEST_TURN_S, router.until_tick_s)):

@@ -6,6 +6,7 @@ multisets: a row counts if its connection has now shown it more often than any o
 """
 
 from collections import Counter, OrderedDict
+from collections.abc import Iterable
 from typing import Final
 
 from liqmap.domain.enums import Kind, Venue
@@ -69,7 +70,12 @@ class Replays:
         if stale or row in self._seen:
             self.dropped += 1
             return False
-        self._seen[row] = None
-        if len(self._seen) > _SEEN_ROWS:
-            self._seen.popitem(last=False)
+        self.remember((row,))
         return True
+
+    def remember(self, rows: Iterable[Row]) -> None:
+        """These rows were told already."""
+        for row in rows:
+            self._seen[row] = None
+            if len(self._seen) > _SEEN_ROWS:
+                self._seen.popitem(last=False)

@@ -141,6 +141,11 @@ class Router:
             for session in listener.sessions.values():
                 session.use(instruments)
 
+    @property
+    def instruments(self) -> InstrumentTable:
+        """Those in use."""
+        return self._instruments
+
     # The loop -----------------------------------------------------------------------------------------------------
 
     def turn(self, timeout_s: float) -> bool:

@@ -8,9 +8,9 @@ import msgspec
 
 from liqmap.child import Child
 from liqmap.config import ConfigError, RunMode
+from liqmap.ingest.before import last_written_ns
 from liqmap.ingest.feeds import Feeds
 from liqmap.ingest.feeds_board import painter
-from liqmap.ingest.lanes import last_written_ns
 from liqmap.ingest.sequence import first_sequence
 from liqmap.ingest.table_player import TablePlayer, Track
 from liqmap.ingest.table_tape import Events, TableTape

@@ -18,7 +18,7 @@ import pytest
 
 from liqmap import config as configuration
 from liqmap.config import Config, Effective, Paths, RunMode, paths, write_effective
-from liqmap.domain.enums import GapReason, Kind, Source, Venue
+from liqmap.domain.enums import GapReason, Kind, PositionSide, Source, Venue
 from liqmap.domain.event import EVENT_DTYPE, SEQUENCE_EPOCH_SHIFT, Event
 from liqmap.shm.board import BoardReader, NeverPublished
 from liqmap.shm.layout import FEEDS, segment_name
@@ -177,6 +177,24 @@ def test_after_a_kill_its_successor_takes_numbers_that_were_never_used(tmp_path:
             assert set(stage.events("BTC")["sequence"] >> SEQUENCE_EPOCH_SHIFT) == set(range(1, epoch + 1))
         numbers = stage.events("BTC")["sequence"]
         assert (np.diff(numbers.astype(np.int64)) > 0).all()
+
+
+def test_what_okx_plays_again_to_a_successor_is_told_once(tmp_path: Path) -> None:
+    """OKX sends recent liquidations to every new subscriber; the one who had heard them is dead."""
+    market = ScriptedMarket("BTC", 60_000.0)
+    with venue_servers(market) as venues, daemon(venues.config(symbols={"BTC": {}}), tmp_path) as stage:
+        stage.start()
+        stage.until(lambda: stage.events("BTC", Kind.MARK_PRICE).size, "a mark price")
+        for qty_base in (1.5, 2.5):
+            market.liquidate(Venue.OKX, PositionSide.LONG, price=58_000.0, fill=58_300.0, qty_base=qty_base)
+        stage.until(lambda: stage.events("BTC", Kind.LIQUIDATION).size == 2, "two liquidations")
+        stage.signal(signal.SIGKILL)
+        stage.ended()
+        stage.start()
+        stage.until(stage.ready, "ready")
+        market.liquidate(Venue.OKX, PositionSide.LONG, price=57_000.0, fill=57_300.0, qty_base=3.5)
+        stage.until(lambda: 3.5 in stage.events("BTC", Kind.LIQUIDATION)["quantity"], "a new one")
+        assert sorted(stage.events("BTC", Kind.LIQUIDATION)["quantity"]) == [1.5, 2.5, 3.5]
 
 
 def test_a_wall_clock_set_back_while_ingest_was_dead_does_not_turn_engine_time_back(tmp_path: Path) -> None:
