@@ -49,14 +49,14 @@ def rows(effort: float) -> Iterator[Row]:
     ):
         speed = events_per_second(stream, batch)
         floor = f"copying them {copied / 1e6:.0f} M/s"
-        yield Row(f"worker: events applied, {what}", floor, ">= 200 k/s", f"{speed / 1e3:.0f} k/s", speed >= 200e3)
+        yield Row(f"worker: events applied, {what}", floor, "≥ 200 k/s", f"{speed / 1e3:.0f} k/s", speed >= 200e3)
     median_ms, worst_ms = roll_and_publish_ms(max(4, round(60 * effort)))
     state = np.zeros((2, len(SPEC.leverages), 5461))
     pass_ms = 1e3 * seconds_each(lambda: np.multiply(state, 0.995, out=state), 20)
     yield Row(
         "worker: minute closed and shown, live frame shown, 5,461 buckets x 10 tiers",
         f"one pass over the map {pass_ms:.2f} ms",
-        "<= 5 ms",
+        "≤ 5 ms",
         f"{median_ms:.1f} ms (worst {worst_ms:.1f})",
         median_ms <= 5,
     )

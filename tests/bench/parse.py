@@ -124,12 +124,12 @@ def rows(effort: float) -> Iterator[Row]:
         ratio = parse_s / decode_s
         must = TRADES_RATIO if name in TRADES else OTHER_RATIO
         today = f"{ratio:.2f}x  ({parse_s * 1e6:.2f} us of {decode_s * 1e6:.2f})"
-        yield Row(f"parse {name}", "decode alone", f"<= {must:g}x", today, ratio <= must)
+        yield Row(f"parse {name}", "decode alone", f"≤ {must:g}x", today, ratio <= must)
     shares = {**MIX, "Binance depth, 2 x 50": BOOKS_PER_HUNDRED}
     parse_s, decode_s = (sum(share * spent[name][i] for name, share in shares.items()) for i in (0, 1))
     today = f"{parse_s / decode_s:.2f}x"
     yield Row(
-        "parse a cascade with books", "decode alone", f"<= {MUST_RATIO:g}x", today, parse_s <= MUST_RATIO * decode_s
+        "parse a cascade with books", "decode alone", f"≤ {MUST_RATIO:g}x", today, parse_s <= MUST_RATIO * decode_s
     )
     yield _mixed(effort)
 
@@ -162,7 +162,7 @@ def _mixed(effort: float) -> Row:
     return Row(
         "parse and pack, frames of a cascade",
         "",
-        f">= {MUST_FRAMES:,}/s",
+        f"≥ {MUST_FRAMES:,}/s",
         f"{rate:,.0f}/s",
         rate >= MUST_FRAMES,
     )

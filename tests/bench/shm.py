@@ -59,7 +59,7 @@ def board_read(effort: float) -> Row:
         read_s, copy_s = in_turns(reader.read, plain.copy, number)
         raw_s = seconds_each(raw.copy, number)
     today = f"{read_s / copy_s:.2f}x ({read_s * 1e9:.0f} ns; {read_s / raw_s:.1f}x of the bare bytes)"
-    return Row("board read, 16 KB", "numpy copy of the payload", "<= 2x", today, read_s <= 2 * copy_s)
+    return Row("board read, 16 KB", "numpy copy of the payload", "≤ 2x", today, read_s <= 2 * copy_s)
 
 
 def history_window(effort: float) -> Row:
@@ -75,7 +75,7 @@ def history_window(effort: float) -> Row:
         read_s, copy_s = in_turns(lambda: reader.last(WINDOW_ROWS), plain.copy, number)
         del plain
     today = f"{read_s / copy_s:.2f}x ({read_s * 1e6:.0f} us for {size / 1e6:.2f} MB)"
-    return Row("history window, 1 MB", "numpy copy of the bytes", "<= 1.5x", today, read_s <= 1.5 * copy_s)
+    return Row("history window, 1 MB", "numpy copy of the bytes", "≤ 1.5x", today, read_s <= 1.5 * copy_s)
 
 
 def untorn(effort: float) -> Iterator[Row]:
@@ -123,7 +123,7 @@ def ring(effort: float) -> Iterator[Row]:
     for path, each_s in (("ring, in", write_s), ("ring, out", read_s)):
         rate = BATCH / each_s
         today = f"{rate / 1e6:.1f} M events/s ({each_s / copy_s:.1f}x the copy)"
-        yield Row(f"{path}, batches of {BATCH}", "numpy copy of the batch", ">= 2 M events/s", today, rate >= 2e6)
+        yield Row(f"{path}, batches of {BATCH}", "numpy copy of the batch", "≥ 2 M events/s", today, rate >= 2e6)
     yield between_processes(int(20_000_000 * effort) // BATCH * BATCH)
 
 
@@ -144,4 +144,4 @@ def between_processes(events: int) -> Row:
         lost = reader.lost
     rate = seen / elapsed_s
     today = f"{rate / 1e6:.1f} M events/s seen, {lost / events:.0%} overrun"
-    return Row("ring, process to process", "", ">= 2 M events/s", today, rate >= 2e6)
+    return Row("ring, process to process", "", "≥ 2 M events/s", today, rate >= 2e6)
