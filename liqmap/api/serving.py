@@ -13,7 +13,7 @@ from contextlib import ExitStack
 from functools import lru_cache
 from logging.handlers import RotatingFileHandler, WatchedFileHandler
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from flask import Flask
 from gunicorn.glogging import Logger
@@ -25,6 +25,8 @@ from liqmap.api.tally import Tallies
 from liqmap.child import Child, open_child, reopen_logs, signal_at_parents_end
 from liqmap.config import Config, load_effective, paths
 from liqmap.logs import KeyValueFormatter
+
+_ORDERS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGUSR1)
 
 log = logging.getLogger(__name__)
 
@@ -59,6 +61,7 @@ def settings() -> dict[str, Any]:
         "proc_name": f"liqmap-{config.daemon.instance}",
         "on_starting": on_starting,
         "when_ready": when_ready,
+        "pre_fork": pre_fork,
         "post_fork": post_fork,
         "post_worker_init": post_worker_init,
         "post_request": post_request,
@@ -110,6 +113,7 @@ def on_starting(_arbiter: Any) -> None:
     child = open_child("api", os.environ[EFFECTIVE], handle_signals=False)
     master.child = master.stack.enter_context(child)
     master.child.beat(ready=False)
+    os.register_at_fork(after_in_parent=lambda: signal.pthread_sigmask(signal.SIG_UNBLOCK, _ORDERS) and None)
 
 
 def when_ready(_arbiter: Any) -> None:
@@ -118,6 +122,12 @@ def when_ready(_arbiter: Any) -> None:
     assert master.child is not None
     master.pulse = Pulse(master.child, master.tallies)
     master.pulse.start()
+
+
+def pre_fork(_arbiter: Any, _worker: Any) -> None:
+    """A worker has the handlers of its master until it has its own: an order to stop would be lost meanwhile, and its
+    clients would be cut off when it is killed for it. Such signals wait until the worker can act on them."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, _ORDERS)
 
 
 def post_fork(_arbiter: Any, worker: Any) -> None:
@@ -130,6 +140,7 @@ def post_fork(_arbiter: Any, worker: Any) -> None:
 
 def post_worker_init(worker: Any) -> None:
     """The worker has its application. Aborted by its master, it leaves the traceback of every thread on stderr."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _ORDERS)
     faulthandler.disable()  # gunicorn has taken SIGABRT meanwhile; only this order takes it back
     faulthandler.enable(file=sys.stderr, all_threads=True)
     worker.tally.booted()

@@ -3,6 +3,7 @@
 import http.client
 import json
 import os
+import re
 import signal
 import socket
 import threading
@@ -156,6 +157,42 @@ def test_a_restart_under_load_loses_and_refuses_nothing(set_: Stage, tmp_path: P
             pollers.end()
             process.end()
     assert pollers.faults == []
+
+
+STARTING_SLOWLY = """
+from pathlib import Path
+from time import sleep
+
+from liqmap.api import serving
+
+globals().update(serving.settings())
+
+
+def post_fork(arbiter, worker):
+    serving.post_fork(arbiter, worker)
+    while not Path({gate!r}).exists():
+        sleep(0.01)
+"""
+
+
+def test_workers_that_are_told_to_stop_while_they_start_obey(set_: Stage, tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc" / "gunicorn.conf.py").write_text(STARTING_SLOWLY.format(gate=str(gate)))
+    with listening() as listener, api_process(set_.config, tmp_path, listener) as process:
+        wait_until(lambda: process.logged().count("Booting worker") == 2, "two workers that start")
+        workers = psutil.Process(process.process.pid).children()
+        process.process.send_signal(signal.SIGTERM)
+        wait_until(lambda: all(map(waits_for_term, workers)), "the order to stop")
+        gate.touch()
+        assert process.process.wait(PATIENCE_S) == 0
+        assert process.logged().count("Worker exiting") == 2, "neither was killed"
+
+
+def waits_for_term(worker: psutil.Process) -> bool:
+    """True while SIGTERM is pending for the process."""
+    pending = re.findall(r"^S\w+Pnd:\s*(\w+)", Path(f"/proc/{worker.pid}/status").read_text(), re.MULTILINE)
+    return any(int(mask, 16) >> (signal.SIGTERM - 1) & 1 for mask in pending)
 
 
 def test_a_reload_under_load_loses_and_refuses_nothing(set_: Stage, tmp_path: Path) -> None:
