@@ -5,6 +5,7 @@ A table parses a query into a frozen dataclass. That object, not the raw text, i
 """
 
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Final, Generic, Protocol, TypeVar
@@ -27,20 +28,20 @@ class Query(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Parameter:
+class Parameter(ABC):
     """What every parameter has. `default` None means: no such condition. `schema` is for the OpenAPI document."""
 
     name: str
     words: str
     default: object = None
 
+    @abstractmethod
     def parse(self, text: str) -> object:
         """The value of `text`. Raises InvalidParameter saying what is allowed."""
-        raise NotImplementedError
 
+    @abstractmethod
     def schema(self) -> dict[str, Any]:
         """The JSON schema of the value."""
-        raise NotImplementedError
 
     def refuse(self, allowed: object) -> InvalidParameter:
         """The refusal of a value, naming the parameter and what is allowed."""

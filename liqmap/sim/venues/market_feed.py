@@ -1,6 +1,7 @@
 """What the three feeds of a simulated market share: the latest quote of each contract, cadences, foreign contracts."""
 
 import random
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple, TypeVar
@@ -70,7 +71,7 @@ class Every:
         return passed
 
 
-class MarketFeed:
+class MarketFeed(ABC):
     """Turns the tapes of one step into one venue's messages. Seeded: the same tapes give the same messages."""
 
     venue: ClassVar[Venue]
@@ -104,23 +105,23 @@ class MarketFeed:
         self.write_states(now_ms, messages)
         return messages
 
+    @abstractmethod
     def on_subscribe(self, topic: str, now_ms: int) -> Iterable[Message]:
         """What a new subscriber is sent at once."""
-        raise NotImplementedError
 
+    @abstractmethod
     def answer(self, path: str, query: Mapping[str, str], now_ms: int) -> Reply | None:
         """The answer to a GET, None when there is no such endpoint."""
-        raise NotImplementedError
 
+    @abstractmethod
     def write_prints(
         self, quote: Quote, trades: list[Trade], liquidations: list[Liquidation], now_ms: int, out: list[Message]
     ) -> None:
         """Messages of what was printed for one contract."""
-        raise NotImplementedError
 
+    @abstractmethod
     def write_states(self, now_ms: int, out: list[Message]) -> None:
         """Messages of what is sent by the clock."""
-        raise NotImplementedError
 
     def live_quotes(self) -> list[Quote]:
         """The quotes that have had a step."""

@@ -63,7 +63,11 @@ class MarketVenues:
         speed: float = 1.0,
         step_ms: int = 100,
     ) -> None:
-        makers = {Venue.BINANCE: BinanceFeed, Venue.BYBIT: BybitFeed, Venue.OKX: OkxFeed}
+        makers: dict[Venue, Callable[..., MarketFeed]] = {
+            Venue.BINANCE: BinanceFeed,
+            Venue.BYBIT: BybitFeed,
+            Venue.OKX: OkxFeed,
+        }
         feeds: dict[Venue, MarketFeed] = {
             venue: maker(listings_of(config, venue), Faults(), seed) for venue, maker in makers.items()
         }
