@@ -19,6 +19,7 @@ from liqmap.exchanges.adapter import (
     Malformed,
     PollPlan,
     Session,
+    VenueTime,
 )
 from liqmap.exchanges.recorded import Recorded, other_market, read_array, read_line
 from liqmap.exchanges.registry import ADAPTERS
@@ -133,6 +134,8 @@ class FrameReader:
             return _book(fact)
         if isinstance(fact, Control):
             return {"ignored": _control(fact)}
+        if isinstance(fact, VenueTime):
+            return {"ignored": "time of the venue"}
         why = self._refused.get(fact.instrument, fact.why) if fact.why == "unknown instrument" else fact.why
         return {"ignored": f"{why} {fact.instrument}".rstrip()}
 

@@ -81,6 +81,10 @@ class VenueConfig(_Section, frozen=True):
     enabled: bool = True
     open_interest_poll_s: Positive = 10.0
     instruments_poll_s: Positive = 300.0
+    ratios_poll_s: Positive = 300.0
+    clock_poll_s: Positive = 60.0
+    depth: bool = True
+    """Whether order books are listened to."""
 
 
 class BinanceConfig(VenueConfig, frozen=True):
@@ -90,6 +94,8 @@ class BinanceConfig(VenueConfig, frozen=True):
     public_ws: PublicRoute = "wss://fstream.binance.com/public"
     rest: HttpUrl = "https://fapi.binance.com"
     trades: Literal["aggTrade", "trade"] = "aggTrade"
+    depth_stream: Literal["depth@0ms", "depth@100ms", "depth", "depth@500ms"] = "depth@100ms"
+    depth_snapshot_levels: Literal[100, 500, 1000] = 1000
 
 
 class BybitConfig(VenueConfig, frozen=True):
@@ -97,6 +103,7 @@ class BybitConfig(VenueConfig, frozen=True):
 
     ws: WsUrl = "wss://stream.bybit.com/v5/public/linear"
     rest: HttpUrl = "https://api.bybit.com"
+    depth_levels: Literal[50, 200, 1000] = 1000
 
 
 class OkxConfig(VenueConfig, frozen=True):
@@ -157,6 +164,44 @@ class ModelConfig(_Section, frozen=True):
     pools_per_side: Annotated[int, Meta(ge=1, le=64)] = 12
 
 
+class DepthConfig(_Section, frozen=True):
+    """Order books, and the heatmap made of them."""
+
+    range_pct: Annotated[float, Meta(ge=0.5, le=20)] = 10.0
+    """Levels farther from the middle than this are dropped."""
+    frame_s: Annotated[int, Meta(ge=5, le=300)] = 30
+    """A frame is the mean over this time; frames begin at its multiples."""
+    publish_ms: Annotated[int, Meta(ge=50, le=5000)] = 250
+    buckets: Annotated[int, Meta(ge=64, le=16384)] = 2048
+    """Capacity of the shared arrays; a window that would need more is cut at that width."""
+    frames: Annotated[int, Meta(ge=8, le=86400)] = 960
+    """Frames of each symbol that are kept in shared memory."""
+    buffer_updates: Annotated[int, Meta(ge=64, le=65536)] = 4096
+    """Updates of one book that wait for their snapshot at most."""
+
+
+class JournalConfig(_Section, frozen=True):
+    """Every event on disk, before anything is made of it. One directory per symbol, one file per hour."""
+
+    enabled: bool = True
+    fsync_s: Positive = 1.0
+    compress: bool = True
+    keep_days: Positive = 14.0
+    keep_bytes: Annotated[int, Meta(ge=2**20)] = 20 * 2**30
+    """Of all symbols together; the oldest hours are given up first."""
+
+
+class CaptureConfig(_Section, frozen=True):
+    """Raw frames on disk, as they came. Off unless asked for: it is a hundred times the journal."""
+
+    enabled: bool = False
+    file_bytes: Annotated[int, Meta(ge=2**20)] = 512 * 2**20
+    """A file is closed, and the next one begun, at this size."""
+    keep_bytes: Annotated[int, Meta(ge=2**20)] = 20 * 2**30
+    queue_bytes: Annotated[int, Meta(ge=2**16)] = 64 * 2**20
+    """What may wait for a slow disk; beyond it frames are left out, counted, and the hole is written down."""
+
+
 class HistoryConfig(_Section, frozen=True):
     """What is kept in shared memory for readers."""
 
@@ -176,6 +221,9 @@ class Config(_Section, frozen=True):
         default_factory=lambda: symbol_records({name: {} for name in SHIPPED_SYMBOLS})
     )
     model: ModelConfig = field(default_factory=ModelConfig)
+    depth: DepthConfig = field(default_factory=DepthConfig)
+    journal: JournalConfig = field(default_factory=JournalConfig)
+    capture: CaptureConfig = field(default_factory=CaptureConfig)
     history: HistoryConfig = field(default_factory=HistoryConfig)
     sim: SimConfig = field(default_factory=sim_config)
 

@@ -56,6 +56,7 @@ class Topic(IntEnum):
     DEPTH = 6
     RATIO = 7
     INSTRUMENTS = 8
+    CLOCK = 9
 
 
 class Ratio(IntEnum):
@@ -64,6 +65,18 @@ class Ratio(IntEnum):
     ACCOUNTS = 1
     TOP_ACCOUNTS = 2
     TOP_POSITIONS = 3
+
+
+class BookState(IntEnum):
+    """How far one venue's order book of one contract can be trusted now. Only SYNCED may be shown."""
+
+    ABSENT = 1
+    """Nothing was ever received, or its connection is gone."""
+    SYNCING = 2
+    """Updates come and are kept, the snapshot that they build on does not stand yet."""
+    SYNCED = 3
+    BROKEN = 4
+    """An update was missing in the sequence: what was known is thrown away, a new beginning was asked for."""
 
 
 class GapReason(IntEnum):

@@ -11,7 +11,7 @@ absence is never zero):
 | MARK_PRICE           | mark price    | NaN                  | index price | 0            | -1               |
 | OPEN_INTEREST        | NaN           | one-sided base       | NaN         | 0            | covers_ms        |
 | OPEN_INTEREST_CHANGE | NaN           | change, base, signed | NaN         | 0            | covers_ms        |
-| FUNDING              | NaN           | rate per interval    | NaN         | 0            | next funding, ms |
+| FUNDING              | NaN           | rate per interval    | interval, h | 0            | next funding, ms |
 | MID_PRICE            | mid price     | NaN                  | NaN         | 0            | -1               |
 | GAP                  | NaN           | NaN                  | NaN         | GapReason    | to_ms, -1 = open |
 | RATIO                | NaN           | long share 0..1      | NaN         | Ratio        | -1               |

@@ -82,7 +82,23 @@ class BookUpdate:
     first_sequence: int | None = None
 
 
-Fact = Event | BookUpdate | Control | Ignored
+@dataclass(frozen=True, slots=True)
+class VenueTime:
+    """What a venue's clock says: the answer to a poll of Topic.CLOCK."""
+
+    venue: Venue
+    time_ms: int
+
+
+Fact = Event | BookUpdate | VenueTime | Control | Ignored
+
+
+class BookRule(Enum):
+    """How the updates of an order book follow one another (docs/exchanges.md, "Order books")."""
+
+    BINANCE = "a REST snapshot bridges the buffered stream, then `pu` equals the `u` before"
+    BYBIT = "a snapshot by stream at any time, `u` counts up by one"
+    OKX = "a snapshot by stream, then `prevSeqId` equals the `seqId` before; a reset may lower it"
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +154,19 @@ class Budget:
     name: str
     limit: int
     per_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a venue allows one IP or one connection, beside its request budgets.
+
+    `connects`: new websockets per IP. `messages`: texts a client may send on one connection (pings count).
+    `operations`: subscriptions and cancellations on one connection. None: the venue states no such limit.
+    """
+
+    connects: Budget | None = None
+    messages: Budget | None = None
+    operations: Budget | None = None
 
 
 class RefusalKind(Enum):
@@ -197,6 +226,9 @@ class Adapter:
     `refused_name(name)`: why a contract of that name cannot be counted in base coin; None: the name is fine.
     `request_of(url, body)`: the PollPlan.name that a recorded reply answers, by its URL ("": by its shape), or None.
     `budgets`: the request budgets of one IP; PollPlan.budget names one of them.
+    `limits`: what else a venue allows.
+    `book_rule`: how its order books are followed.
+    `book_plan(config, instrument)`: the request for a book's snapshot; None where the stream brings it.
     """
 
     venue: Venue
@@ -212,3 +244,6 @@ class Adapter:
     classify_refusal: Callable[[int, str, Mapping[str, str], bytes], Refusal | None]
     refused_name: Callable[[str], str | None]
     request_of: Callable[[str, bytes], str | None]
+    limits: Limits
+    book_rule: BookRule
+    book_plan: Callable[[Any, Instrument], PollPlan | None]

@@ -12,7 +12,7 @@ import msgspec
 
 from liqmap.domain.enums import Topic, Venue
 from liqmap.domain.instrument import Instrument, InstrumentTable
-from liqmap.exchanges.adapter import Budget, LinkPlan, Malformed, PollPlan, Stream
+from liqmap.exchanges.adapter import LinkPlan, Malformed, PollPlan, Stream
 from liqmap.exchanges.wire import decode_any
 
 
@@ -63,10 +63,6 @@ class OkxEndpoints(Polled, Protocol):
     def public_ws(self) -> str:
         """Address of the public stream."""
 
-
-BINANCE_BUDGETS: Final = (Budget("rest", 2400, 60.0), Budget("data", 1000, 300.0), Budget("funding", 500, 300.0))
-BYBIT_BUDGETS: Final = (Budget("rest", 600, 5.0),)
-OKX_BUDGETS: Final = (Budget("rest", 20, 2.0), Budget("rubik", 5, 2.0))
 
 RATIO_POLL_S: Final = 300.0
 """The shortest bar of every ratio endpoint is five minutes."""

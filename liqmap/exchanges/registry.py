@@ -5,8 +5,8 @@ from functools import partial
 from typing import Final
 
 from liqmap.domain.enums import Venue
-from liqmap.exchanges import plans
-from liqmap.exchanges.adapter import Adapter
+from liqmap.exchanges import depth_plans, limits, plans
+from liqmap.exchanges.adapter import Adapter, BookRule
 from liqmap.exchanges.binance import BinanceSession
 from liqmap.exchanges.binance_rest import BINANCE_SHAPES, binance_reply
 from liqmap.exchanges.bybit import BybitSession
@@ -25,7 +25,7 @@ from liqmap.exchanges.refusals import binance_refusal, bybit_refusal, okx_refusa
 
 BINANCE: Final = Adapter(
     venue=Venue.BINANCE,
-    budgets=plans.BINANCE_BUDGETS,
+    budgets=limits.BINANCE_BUDGETS,
     session=BinanceSession,
     parse_reply=binance_reply,
     parse_listing=binance_listing,
@@ -37,11 +37,14 @@ BINANCE: Final = Adapter(
     classify_refusal=binance_refusal,
     refused_name=refused_binance_name,
     request_of=partial(plans.request_of, plans.BINANCE_REQUESTS, BINANCE_SHAPES),
+    limits=limits.BINANCE_LIMITS,
+    book_rule=BookRule.BINANCE,
+    book_plan=depth_plans.binance_book,
 )
 
 BYBIT: Final = Adapter(
     venue=Venue.BYBIT,
-    budgets=plans.BYBIT_BUDGETS,
+    budgets=limits.BYBIT_BUDGETS,
     session=BybitSession,
     parse_reply=bybit_reply,
     parse_listing=bybit_listing,
@@ -53,11 +56,14 @@ BYBIT: Final = Adapter(
     classify_refusal=bybit_refusal,
     refused_name=refused_bybit_name,
     request_of=partial(plans.request_of, plans.BYBIT_REQUESTS, BYBIT_SHAPES),
+    limits=limits.BYBIT_LIMITS,
+    book_rule=BookRule.BYBIT,
+    book_plan=depth_plans.bybit_book,
 )
 
 OKX: Final = Adapter(
     venue=Venue.OKX,
-    budgets=plans.OKX_BUDGETS,
+    budgets=limits.OKX_BUDGETS,
     session=OkxSession,
     parse_reply=okx_reply,
     parse_listing=okx_listing,
@@ -69,6 +75,9 @@ OKX: Final = Adapter(
     classify_refusal=okx_refusal,
     refused_name=refused_okx_name,
     request_of=partial(plans.request_of, plans.OKX_REQUESTS, OKX_SHAPES),
+    limits=limits.OKX_LIMITS,
+    book_rule=BookRule.OKX,
+    book_plan=depth_plans.okx_book,
 )
 
 ADAPTERS: Final[Mapping[Venue, Adapter]] = {adapter.venue: adapter for adapter in (BINANCE, BYBIT, OKX)}

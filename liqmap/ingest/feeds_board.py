@@ -77,6 +77,8 @@ def _venue_row(feeds: Feeds, venue: Venue, state: VenueState) -> tuple[object, .
         sum(source.frames for source in sources),
         _state_word(feeds, venue, state, sources).encode(),
         _reason(feeds, venue, state, sources),
+        0.0,
+        float("nan"),
     )
 
 
@@ -158,6 +160,8 @@ def _topic_rows(feeds: Feeds) -> list[tuple[object, ...]]:
             state.gaps,
             int(state.silent),
             int(feeds.is_missing(feed)),
+            0,
+            0,
         )
         for feed, state in feeds.feeds.items()
     ]

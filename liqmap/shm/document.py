@@ -60,13 +60,16 @@ _SECTIONS: Final = (
     ),
     ("Payload of `directory`", ("DIRECTORY", "DIRECTORY_ROW"), ""),
     ("Payload of `processes`", ("PROCESSES", "PROCESS_ROW"), ""),
-    ("Payload of `feeds`", ("FEEDS", "VENUE_ROW", "LINK_ROW", "TOPIC_ROW", "GAP_ROW"), ""),
+    ("Payload of `feeds`", ("FEEDS", "VENUE_ROW", "LINK_ROW", "TOPIC_ROW", "GAP_ROW", "REASON_ROW"), ""),
     ("Rows of `recent.SYM`", ("LIQUIDATION",), ""),
+    ("Inside `depth.SYM` and `books.SYM`", ("BOOK_STANDING", "BOOK_MEANS"), ""),
 )
 
 _SIZED: Final[tuple[tuple[str, str, Callable[[int, int], np.dtype[Any]]], ...]] = (
     ("Payload of `live.SYM`", "live_dtype", layout.live_dtype),
     ("Rows of `minutes.SYM`", "minute_dtype", lambda _tiers, buckets: layout.minute_dtype(buckets)),
+    ("Payload of `depth.SYM`", "depth_dtype", lambda _tiers, buckets: layout.depth_dtype(buckets)),
+    ("Rows of `books.SYM`", "book_dtype", lambda _tiers, buckets: layout.book_dtype(buckets)),
 )
 
 

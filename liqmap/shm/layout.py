@@ -18,6 +18,8 @@ Segments are named `liqmap.<instance>.<role>[.<symbol>]`:
 | live.SYM     | worker     | board of `live_dtype`: the map now                                    |
 | minutes.SYM  | worker     | rows of `minute_dtype`, one per closed minute                         |
 | recent.SYM   | worker     | rows of LIQUIDATION: the newest liquidations                          |
+| depth.SYM    | ingest     | board of `depth_dtype`: the order books of all venues now             |
+| books.SYM    | worker     | rows of `book_dtype`, one per order-book frame                        |
 """
 
 import hashlib
@@ -26,7 +28,7 @@ from typing import Any, Final
 import numpy as np
 
 MAGIC: Final = 0x3150414D5149_4C  # "LIQMAP1" read as little-endian bytes
-LAYOUT_VERSION: Final = 1
+LAYOUT_VERSION: Final = 2
 
 SEGMENT_LIVE: Final = 1
 SEGMENT_RETIRED: Final = 2
@@ -144,6 +146,7 @@ LINK_ROWS: Final = 32
 TOPIC_ROWS: Final = 1024
 GAP_ROWS: Final = 256
 VENUE_ROWS: Final = 8
+REASON_ROWS: Final = 16
 
 VENUE_ROW: Final = np.dtype(
     [
@@ -159,6 +162,8 @@ VENUE_ROW: Final = np.dtype(
         ("frames", "<u8"),
         ("state", "S16"),  # in words: connecting, up, backoff, refused, disabled
         ("reason", "S160"),
+        ("budget_used", "<f8"),  # share of the tightest request budget that is spent now, 0 to 1
+        ("round_trip_ms", "<f8"),  # of the request that measured clock_offset_ms; NaN: not measured
     ]
 )
 LINK_ROW: Final = np.dtype(
@@ -186,8 +191,20 @@ TOPIC_ROW: Final = np.dtype(
         ("gaps", "<u8"),
         ("silent", "<u8"),
         ("missing", "<u8"),  # 1: not delivering now
+        ("gap_ms", "<u8"),  # how long it was missing in all, closed gaps and the open one
+        ("dropped", "<u8"),  # frames or events of it that were given up under load
     ]
 )
+REASON_ROW: Final = np.dtype(
+    [
+        ("venue", "<u8"),
+        ("count", "<u8"),
+        ("last_ns", "<i8"),  # engine time
+        ("why", "S96"),
+    ]
+)
+"""Why frames were set aside, the most frequent reasons first."""
+
 GAP_ROW: Final = np.dtype(
     [
         ("venue", "<u8"),
@@ -206,12 +223,24 @@ FEEDS: Final = np.dtype(
         ("link_count", "<u8"),
         ("topic_count", "<u8"),
         ("gap_count", "<u8"),
-        ("quarantined", "<u8"),
+        ("quarantined", "<u8"),  # bad frames seen
+        ("quarantine_kept", "<u8"),  # of them: written down …
+        ("quarantine_skipped", "<u8"),  # … left out because too many came at once …
+        ("quarantine_failed", "<u8"),  # … or because the disk did not take them
+        ("quarantine_bytes", "<u8"),  # on disk now
+        ("reason_count", "<u8"),
+        ("journal_state", "<u8"),  # 0: off, 1: written, 2: the disk does not take it
+        ("journal_bytes", "<u8"),  # on disk now
+        ("journal_unwritten", "<u8"),  # events that are in no journal because it could not be written
+        ("capture_state", "<u8"),  # like journal_state
+        ("capture_bytes", "<u8"),
+        ("capture_dropped", "<u8"),  # frames left out of the capture because the disk was too slow
         ("finished", "<u8"),  # 1: a replay came to its end
         ("venues", VENUE_ROW, (VENUE_ROWS,)),
         ("links", LINK_ROW, (LINK_ROWS,)),
         ("topics", TOPIC_ROW, (TOPIC_ROWS,)),
         ("gaps", GAP_ROW, (GAP_ROWS,)),
+        ("reasons", REASON_ROW, (REASON_ROWS,)),
     ]
 )
 
@@ -231,7 +260,10 @@ LIQUIDATION: Final = np.dtype(
 )
 
 OI_VENUES: Final = 4
-"""Open-interest series by Venue number."""
+"""Per-venue facts by Venue number; 0 is the recorder that did not keep it."""
+
+RATIOS: Final = 3
+"""Positioning ratios by domain.enums.Ratio, less one."""
 
 _FRAME_FACTS: Final = [
     ("as_of_ns", "<i8"),  # engine time up to which the market has spoken: it stands still while every feed is dead
@@ -266,6 +298,25 @@ _FRAME_FACTS: Final = [
     ("liquidated_long_usd", "<f8"),  # since born_ns
     ("liquidated_short_usd", "<f8"),
     ("lost_events", "<u8"),
+    # The market sheet, by venue: NaN and -1 are unknown.
+    ("venue_mark", "<f8", (OI_VENUES,)),
+    ("venue_index", "<f8", (OI_VENUES,)),
+    ("venue_mark_as_of_ns", "<i8", (OI_VENUES,)),
+    ("venue_last", "<f8", (OI_VENUES,)),
+    ("venue_last_as_of_ns", "<i8", (OI_VENUES,)),
+    ("venue_mid", "<f8", (OI_VENUES,)),
+    ("venue_mid_as_of_ns", "<i8", (OI_VENUES,)),
+    ("venue_funding_rate", "<f8", (OI_VENUES,)),  # per interval
+    ("venue_funding_interval_h", "<f8", (OI_VENUES,)),
+    ("venue_next_funding_ms", "<i8", (OI_VENUES,)),
+    ("venue_funding_as_of_ns", "<i8", (OI_VENUES,)),
+    ("venue_long_share", "<f8", (OI_VENUES, RATIOS)),  # 0 to 1
+    ("venue_ratio_ms", "<i8", (OI_VENUES, RATIOS)),  # the venue's own time of the bar
+    # How complete the liquidations of a venue are (docs/model.md, "Completeness").
+    ("venue_liquidations", "<u8", (OI_VENUES,)),  # since born_ns
+    ("venue_liquidated_usd", "<f8", (OI_VENUES, 2)),  # long, short
+    ("venue_saturation", "<f8", (OI_VENUES,)),  # share of the seconds with liquidations that are at the venue's cap
+    ("venue_completeness", "<f8", (OI_VENUES,)),  # printed dollars per open interest, over those of the complete venue
     ("minutes", "<u8"),  # minutes closed since born_ns
     ("gap_minutes", "<u8"),  # of them, minutes with a gap in some feed
 ]
@@ -301,6 +352,84 @@ def minute_dtype(buckets: int) -> np.dtype[np.void]:
             ("gap_topics", "<u8"),  # bit (venue × 16 + topic) set: that feed was missing for a part of the minute
             ("projection_usd", "<f4", (2, buckets)),
             ("evidence_usd", "<f4", (2, buckets)),
+        ]
+    )
+
+
+BOOK_VENUES: Final = 3
+"""Order books by Venue number, less one."""
+
+BOOK_UNIT_USD: Final = 10_000.0
+"""Dollars of one unit of the half-precision cells of `book_dtype`: 1 dollar to 650 million, 0.05 % apart."""
+
+BOOK_STANDING: Final = np.dtype(
+    [
+        ("state", "<u8"),  # domain.enums.BookState, 0: no book of this venue is wanted
+        ("as_of_ns", "<i8"),  # engine time of the last update, -1: none
+        ("venue_ms", "<i8"),  # the venue's own time of it
+        ("sequence", "<i8"),  # the venue's number of it
+        ("best_bid", "<f8"),  # NaN while not SYNCED, like all prices here
+        ("best_ask", "<f8"),
+        ("complete_low", "<f8"),  # every order between these two prices is in the book; beyond them, what was touched
+        ("complete_high", "<f8"),
+        ("bid_levels", "<u8"),
+        ("ask_levels", "<u8"),
+        ("updates", "<u8"),
+        ("snapshots", "<u8"),
+        ("resyncs", "<u8"),  # new beginnings that were asked for
+        ("sequence_gaps", "<u8"),
+        ("crossed", "<u8"),  # times the best bid was seen at or above the best ask
+        ("dropped_levels", "<u8"),  # levels given up because they lay outside the band
+        ("dropped_updates", "<u8"),  # updates given up under load, before or behind the parser
+    ]
+)
+
+
+def depth_dtype(buckets: int) -> np.dtype[np.void]:
+    """The order books of one symbol now. `usd[venue, side, cell]`, side 0 bid and 1 ask, float32 dollars of what stands
+    in the bucket; NaN: unknown (no synced book, or beyond what it is complete for and nothing was touched there)."""
+    return np.dtype(
+        [
+            ("as_of_ns", "<i8"),
+            ("first_bucket", "<i8"),  # price of cell i = (first_bucket + i) × step
+            ("buckets", "<i8"),  # cells in use
+            ("step", "<f8"),
+            ("venues", BOOK_STANDING, (BOOK_VENUES,)),
+            ("usd", "<f4", (BOOK_VENUES, 2, buckets)),
+        ]
+    )
+
+
+BOOK_MEANS: Final = np.dtype(
+    [
+        ("covered_ms", "<f8"),  # how much of the frame its book was whole
+        ("resyncs", "<u8"),  # within the frame
+        ("complete_low", "<f8"),  # the narrowest within the frame; NaN: never whole
+        ("complete_high", "<f8"),
+        ("total_usd", "<f8", (2,)),  # within the band, bid and ask: mean over time …
+        ("total_min_usd", "<f8", (2,)),  # … least …
+        ("total_max_usd", "<f8", (2,)),  # … and most
+    ]
+)
+
+
+def book_dtype(buckets: int) -> np.dtype[np.void]:
+    """One order-book frame: the time-weighted mean of the books over `interval_ms` from `t_ms` on.
+    `cells[venue, side, cell]` × BOOK_UNIT_USD are dollars in half precision; NaN: unknown for all of the frame."""
+    return np.dtype(
+        [
+            ("t_ms", "<i8"),
+            ("interval_ms", "<i8"),
+            ("first_bucket", "<i8"),
+            ("buckets", "<i8"),
+            ("step", "<f8"),
+            ("mid_open", "<f8"),  # mean of the venues' middles; NaN: no book was whole
+            ("mid_mean", "<f8"),
+            ("mid_close", "<f8"),
+            ("samples", "<u8"),  # states of the depth board that went into it
+            ("summed", BOOK_MEANS),  # over the venues, while all wanted books were whole
+            ("venues", BOOK_MEANS, (BOOK_VENUES,)),
+            ("cells", "<f2", (BOOK_VENUES, 2, buckets)),
         ]
     )
 

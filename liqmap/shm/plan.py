@@ -22,6 +22,8 @@ from liqmap.shm.layout import (
     HEARTBEAT,
     LIQUIDATION,
     PROCESSES,
+    book_dtype,
+    depth_dtype,
     live_dtype,
     minute_dtype,
     segment_name,
@@ -59,6 +61,8 @@ class Role(Enum):
     LIVE = "live"
     MINUTES = "minutes"
     RECENT = "recent"
+    DEPTH = "depth"
+    BOOKS = "books"
 
 
 class SegmentKind(Enum):
@@ -115,7 +119,7 @@ class SegmentPlan:
 def symbol_segments(config: Config, symbol: str) -> tuple[SegmentPlan, ...]:
     """The segments of one symbol. KeyError when it is not in the configuration."""
     table = config.symbols[symbol]
-    instance, history = config.daemon.instance, config.history
+    instance, history, depth = config.daemon.instance, config.history, config.depth
     live = live_dtype(len(table.leverages), table.buckets)
     minutes = minute_dtype(table.buckets)
     return (
@@ -123,6 +127,8 @@ def symbol_segments(config: Config, symbol: str) -> tuple[SegmentPlan, ...]:
         SegmentPlan(instance, Role.LIVE, symbol, SegmentKind.BOARD, live),
         SegmentPlan(instance, Role.MINUTES, symbol, SegmentKind.ROWS, minutes, history.minute_columns),
         SegmentPlan(instance, Role.RECENT, symbol, SegmentKind.ROWS, LIQUIDATION, history.recent_liquidations),
+        SegmentPlan(instance, Role.DEPTH, symbol, SegmentKind.BOARD, depth_dtype(depth.buckets)),
+        SegmentPlan(instance, Role.BOOKS, symbol, SegmentKind.ROWS, book_dtype(depth.buckets), depth.frames),
     )
 
 

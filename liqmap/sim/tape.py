@@ -3,7 +3,7 @@
 Times are ms UTC of the market, quantities base, prices quote. Arrays are sorted by time.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
@@ -25,6 +25,10 @@ LIQUIDATIONS = np.dtype(
 )
 
 
+BOOK_CHANGES = np.dtype([("side", "u1"), ("price", "<f8"), ("qty_base", "<f8")])
+"""side: domain.enums.TakerSide, BUY for bids; qty_base is what stands at that price from now on, 0: nothing."""
+
+
 @dataclass(frozen=True, slots=True)
 class VenueTape:
     """The prints of one venue in one step."""
@@ -33,6 +37,9 @@ class VenueTape:
     liquidations: NDArray[np.void]
     open_interest_base: float
     """One side, at the end of the step."""
+    book_changes: NDArray[np.void] = field(default_factory=lambda: np.zeros(0, BOOK_CHANGES))
+    """What changed in the order book in this step; the first step of a market brings the whole book. Applied one after
+    the other to a book that began empty, they are the book: it never crosses between two steps."""
 
 
 @dataclass(frozen=True, slots=True)
