@@ -25,8 +25,10 @@ from liqmap.config.shipped import shipped_instruments
 from liqmap.domain.enums import Venue
 from liqmap.domain.event import Event
 from liqmap.domain.instrument import InstrumentTable, configured_table
-from liqmap.exchanges import binance, bybit, okx
 from liqmap.exchanges.adapter import LinkPlan
+from liqmap.exchanges.binance import frames as binance
+from liqmap.exchanges.bybit import frames as bybit
+from liqmap.exchanges.okx import frames as okx
 from liqmap.exchanges.registry import ADAPTERS
 from liqmap.ingest.feeds import Feeds, SourceState, VenueState
 from liqmap.ingest.handoff import Frames, Handoff, Opened

@@ -12,12 +12,12 @@ import msgspec
 from liqmap.domain.enums import Venue
 from liqmap.domain.event import Event
 from liqmap.domain.instrument import Instrument, InstrumentTable
-from liqmap.exchanges.binance import Wrapped
-from liqmap.exchanges.bybit import Frame as BybitFrame
-from liqmap.exchanges.bybit import LiquidationRow, Ticker
-from liqmap.exchanges.bybit import TradeRow as BybitTrade
-from liqmap.exchanges.okx import Frame as OkxFrame
-from liqmap.exchanges.okx import TradeRow as OkxTrade
+from liqmap.exchanges.binance.frames import Wrapped
+from liqmap.exchanges.bybit.frames import Frame as BybitFrame
+from liqmap.exchanges.bybit.frames import LiquidationRow, Ticker
+from liqmap.exchanges.bybit.frames import TradeRow as BybitTrade
+from liqmap.exchanges.okx.frames import Frame as OkxFrame
+from liqmap.exchanges.okx.frames import TradeRow as OkxTrade
 from liqmap.exchanges.registry import ADAPTERS
 from tests.bench.table import Row, seconds_each
 

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from liqmap.domain.enums import Kind, Topic, Venue
 from liqmap.domain.event import Event
 from liqmap.domain.instrument import Instrument, InstrumentTable
+from liqmap.exchanges import binance, bybit, okx
 from liqmap.exchanges.adapter import BookUpdate, Control, Fact, Ignored, Malformed, PollPlan
-from liqmap.exchanges.plans import BINANCE_REQUESTS, BYBIT_REQUESTS, OKX_REQUESTS
 from liqmap.exchanges.recorded import read_line
 from liqmap.exchanges.registry import ADAPTERS
 from tests.wire.golden_files import GOLDEN
@@ -25,7 +25,7 @@ TABLE = InstrumentTable(
         Instrument(Venue.OKX, "BTC-USDT-SWAP", 0.01, "BTC", 2),
     ]
 )
-REQUESTS = {Venue.BINANCE: BINANCE_REQUESTS, Venue.BYBIT: BYBIT_REQUESTS, Venue.OKX: OKX_REQUESTS}
+REQUESTS = {Venue.BINANCE: binance.plans.REQUESTS, Venue.BYBIT: bybit.plans.REQUESTS, Venue.OKX: okx.plans.REQUESTS}
 
 FRAMES = {
     venue: [

@@ -9,7 +9,7 @@ from liqmap.domain.enums import Kind, Venue
 from liqmap.domain.event import Event
 from liqmap.domain.instrument import Instrument, InstrumentTable
 from liqmap.exchanges.adapter import Ignored, Malformed
-from liqmap.exchanges.registry import ADAPTERS, BINANCE, BYBIT, OKX
+from liqmap.exchanges.registry import ADAPTERS
 
 LINEAR = {"instType": "SWAP", "ctType": "linear", "settleCcy": "USDT", "ctMult": "1", "state": "live"}
 
@@ -71,7 +71,7 @@ def test_bybit_lists_usdt_perpetuals_only() -> None:
         "BTCUSDT-25DEC26": "dated future",
         "BTCUSD": "inverse contract",
     }
-    assert BYBIT.parse_listing(json.dumps(body).encode()).cursor == "page2"
+    assert ADAPTERS[Venue.BYBIT].parse_listing(json.dumps(body).encode()).cursor == "page2"
 
 
 @pytest.mark.finding("X9")
@@ -116,7 +116,7 @@ TABLE = InstrumentTable(
 def test_another_coin_whose_name_holds_a_configured_one_never_counts_as_it(name: str) -> None:
     order = {"s": name, "S": "SELL", "q": "1", "p": "2", "ap": "2", "X": "FILLED", "z": "1", "T": 1790000000000}
     raw = json.dumps({"stream": "!forceOrder@arr", "data": {"e": "forceOrder", "o": order}}).encode()
-    (fact,) = BINANCE.session(TABLE).parse(raw, 1)
+    (fact,) = ADAPTERS[Venue.BINANCE].session(TABLE).parse(raw, 1)
     assert isinstance(fact, Ignored)
     assert fact.instrument == name
     assert TABLE.find(Venue.BINANCE, name) is None
@@ -151,14 +151,14 @@ def test_an_okx_contract_outside_the_table_is_ignored_with_its_name_on_every_cha
         "mark-price": {"instId": name, "markPx": "5", "ts": "1790000000000"},
         "funding-rate": {"instId": name, "fundingRate": "0.0001", "ts": "1790000000000"},
     }
-    session = OKX.session(TABLE)
+    session = ADAPTERS[Venue.OKX].session(TABLE)
     for channel, row in rows.items():
         facts = session.parse(json.dumps({"arg": {"channel": channel, "instId": name}, "data": [row]}).encode(), 1)
         assert list(facts) == [Ignored(why, name)], channel
 
 
 def test_a_session_uses_a_new_table_at_once() -> None:
-    session = OKX.session(TABLE)
+    session = ADAPTERS[Venue.OKX].session(TABLE)
     raw = json.dumps(
         {
             "arg": {"channel": "trades", "instId": "ETH-USDT-SWAP"},

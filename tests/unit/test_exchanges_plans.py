@@ -11,8 +11,8 @@ from liqmap.config import BinanceConfig, Config, ConfigError, parse
 from liqmap.config.shipped import shipped_instruments
 from liqmap.domain.enums import Topic, Venue
 from liqmap.domain.instrument import DuplicateInstrument, Instrument, InstrumentTable, configured_table
-from liqmap.exchanges import plans
 from liqmap.exchanges.adapter import LinkPlan, Stream
+from liqmap.exchanges.binance import plans
 from liqmap.exchanges.registry import ADAPTERS
 
 WANTED = {
@@ -110,7 +110,7 @@ def test_binance_links_hold_at_most_200_streams_and_texts_200_names() -> None:
     for plan in links.values():
         assert len({stream.name for stream in plan.streams}) <= 200
         assert all(len(_names(Venue.BINANCE, text)) <= 200 for text in plan.subscribe)
-    texts = plans.binance_texts("SUBSCRIBE", [Stream(f"s{i}", Topic.TRADE, ()) for i in range(450)])
+    texts = plans.texts("SUBSCRIBE", [Stream(f"s{i}", Topic.TRADE, ()) for i in range(450)])
     assert [len(_names(Venue.BINANCE, text)) for text in texts] == [200, 200, 50]
     assert len({json.loads(text)["id"] for text in texts}) == 3
 

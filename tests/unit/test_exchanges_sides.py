@@ -9,7 +9,7 @@ from liqmap.domain.enums import Kind, PositionSide, TakerSide, Topic, Venue
 from liqmap.domain.event import Event
 from liqmap.domain.instrument import Instrument, InstrumentTable
 from liqmap.exchanges.adapter import Ignored, Malformed, PollPlan
-from liqmap.exchanges.registry import ADAPTERS, BINANCE, BYBIT, OKX
+from liqmap.exchanges.registry import ADAPTERS
 
 LONG, SHORT = PositionSide
 BUY, SELL = TakerSide
@@ -83,7 +83,7 @@ def test_binance_executed_quantity_falls_back_to_the_order(z: Any, quantity: flo
 
 @pytest.mark.parametrize("change", [{"X": "NEW"}, {"X": "PARTIALLY_FILLED"}, {"X": "EXPIRED"}, {"st": 2}])
 def test_binance_orders_that_are_not_ours_or_not_filled_are_ignored(change: dict[str, Any]) -> None:
-    (fact,) = BINANCE.session(TABLE).parse(json.dumps(_binance(**change)).encode(), 1)
+    (fact,) = ADAPTERS[Venue.BINANCE].session(TABLE).parse(json.dumps(_binance(**change)).encode(), 1)
     assert isinstance(fact, Ignored)
 
 
@@ -140,7 +140,7 @@ def test_bybit_open_interest_is_one_sided(said: dict[str, str], base: float) -> 
 def test_the_other_venues_count_one_side_already() -> None:
     body = b'{"symbol":"BTCUSDT","openInterest":"100","time":1790000000000}'
     poll = PollPlan(Venue.BINANCE, "open_interest.BTCUSDT", "", Topic.OPEN_INTEREST, ("BTC",), 10.0)
-    (event,) = BINANCE.parse_reply(poll, body, 1, TABLE)
+    (event,) = ADAPTERS[Venue.BINANCE].parse_reply(poll, body, 1, TABLE)
     assert isinstance(event, Event)
     assert event.quantity == 100.0
     row = {"instId": "BTC-USDT-SWAP", "oi": "10000", "oiCcy": "100", "ts": str(T)}
@@ -157,21 +157,21 @@ def test_a_missing_open_interest_is_no_reading_and_never_zero(value: Any) -> Non
         "data": {"symbol": "BTCUSDT", "openInterest": value},
     }
     try:
-        facts = BYBIT.session(TABLE).parse(json.dumps(ticker).encode(), 1)
+        facts = ADAPTERS[Venue.BYBIT].session(TABLE).parse(json.dumps(ticker).encode(), 1)
     except Malformed:
         facts = ()
     assert not any(isinstance(fact, Event) for fact in facts)
     row = {"instId": "BTC-USDT-SWAP", "oi": value, "oiCcy": value, "ts": str(T)}
     frame = {"arg": {"channel": "open-interest", "instId": "BTC-USDT-SWAP"}, "data": [row]}
     with pytest.raises(Malformed):
-        OKX.session(TABLE).parse(json.dumps(frame).encode(), 1)
+        ADAPTERS[Venue.OKX].session(TABLE).parse(json.dumps(frame).encode(), 1)
 
 
 def test_an_answer_about_another_contract_than_the_one_asked_for_is_malformed() -> None:
     body = b'{"symbol":"ETHUSDT","openInterest":"100","time":1790000000000}'
     poll = PollPlan(Venue.BINANCE, "open_interest.BTCUSDT", "", Topic.OPEN_INTEREST, ("BTC",), 10.0)
     with pytest.raises(Malformed, match="asked for BTCUSDT, answered for ETHUSDT"):
-        BINANCE.parse_reply(poll, body, 1, TABLE)
+        ADAPTERS[Venue.BINANCE].parse_reply(poll, body, 1, TABLE)
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from liqmap.exchanges.adapter import (
     Ignored,
     Malformed,
 )
+from liqmap.exchanges.binance.listing import refused_name
 from liqmap.exchanges.facts import (
     BUY,
     LONG,
@@ -30,7 +31,6 @@ from liqmap.exchanges.facts import (
     mark_price,
     trade,
 )
-from liqmap.exchanges.listings import refused_binance_name
 from liqmap.exchanges.wire import (
     DECODING_FAULTS,
     Identity,
@@ -157,7 +157,7 @@ _UNUSED_EVENTS: Final = frozenset(
 
 def unused_row(name: str, st: int) -> tuple[Fact, ...]:
     """Why a row of that contract says nothing to us."""
-    why = refused_binance_name(name) or "unknown instrument" if st == USD_M else "COIN-M row"
+    why = refused_name(name) or "unknown instrument" if st == USD_M else "COIN-M row"
     return (Ignored(why, name),)
 
 

@@ -9,7 +9,7 @@ from liqmap.domain.enums import Ratio, Venue
 from liqmap.domain.instrument import Contracts, InstrumentTable
 from liqmap.exchanges.adapter import Fact, Ignored, Malformed, PollPlan
 from liqmap.exchanges.facts import ratio
-from liqmap.exchanges.okx import (
+from liqmap.exchanges.okx.frames import (
     BookRow,
     FundingRow,
     InterestRow,

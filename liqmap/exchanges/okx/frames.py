@@ -32,7 +32,7 @@ from liqmap.exchanges.facts import (
     open_interest,
     trade,
 )
-from liqmap.exchanges.listings import refused_okx_name
+from liqmap.exchanges.okx.listing import refused_name
 from liqmap.exchanges.wire import (
     DECODING_FAULTS,
     Identity,
@@ -164,7 +164,7 @@ class Frame(Struct, Generic[Row], gc=False):
 
 def unused_row(name: str) -> Ignored:
     """Why a row of that contract says nothing to us."""
-    return Ignored(refused_okx_name(name) or "unknown instrument", name)
+    return Ignored(refused_name(name) or "unknown instrument", name)
 
 
 class OkxSession:

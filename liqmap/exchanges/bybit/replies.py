@@ -9,7 +9,7 @@ from liqmap.domain.enums import Ratio, Venue
 from liqmap.domain.event import MISSING
 from liqmap.domain.instrument import Contracts, Instrument, InstrumentTable
 from liqmap.exchanges.adapter import BookUpdate, Fact, Ignored, Malformed, PollPlan
-from liqmap.exchanges.bybit import Book, Known, Ticker, merged, unused_row
+from liqmap.exchanges.bybit.frames import Book, Known, Ticker, merged, unused_row
 from liqmap.exchanges.facts import ratio
 from liqmap.exchanges.wire import DECODING_FAULTS, MaybeMilliseconds, Milliseconds, Share, decoder, refuse, said_ms
 

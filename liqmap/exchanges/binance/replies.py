@@ -10,7 +10,7 @@ from liqmap.domain.enums import Ratio, Venue
 from liqmap.domain.event import MISSING
 from liqmap.domain.instrument import Contracts, Instrument, InstrumentTable
 from liqmap.exchanges.adapter import BookUpdate, Fact, Ignored, Malformed, PollPlan
-from liqmap.exchanges.binance import USD_M, unused_row
+from liqmap.exchanges.binance.frames import USD_M, unused_row
 from liqmap.exchanges.facts import funding, mark_price, open_interest, ratio
 from liqmap.exchanges.wire import (
     DECODING_FAULTS,

@@ -21,6 +21,7 @@ from liqmap.exchanges.adapter import (
     Ignored,
     Malformed,
 )
+from liqmap.exchanges.bybit.listing import refused_name
 from liqmap.exchanges.facts import (
     BUY,
     LONG,
@@ -32,7 +33,6 @@ from liqmap.exchanges.facts import (
     open_interest,
     trade,
 )
-from liqmap.exchanges.listings import refused_bybit_name
 from liqmap.exchanges.wire import (
     DECODING_FAULTS,
     Identity,
@@ -128,7 +128,7 @@ class Known:
 
 def unused_row(name: str) -> Ignored:
     """Why a row of that contract says nothing to us."""
-    return Ignored(refused_bybit_name(name) or "unknown instrument", name)
+    return Ignored(refused_name(name) or "unknown instrument", name)
 
 
 def _liquidation(row: LiquidationRow, receive_ns: int, contracts: Contracts, index: int) -> Fact:

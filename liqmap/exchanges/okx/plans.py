@@ -1,0 +1,100 @@
+"""What to ask OKX V5 for (docs/exchanges.md): channels, requests."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final, Literal, Protocol
+
+from liqmap.domain.enums import Topic, Venue
+from liqmap.domain.instrument import Instrument, InstrumentTable
+from liqmap.exchanges.adapter import Budget, Limits, LinkPlan, PollPlan, Stream
+from liqmap.exchanges.plans import (
+    Polled,
+    configured,
+    json_text,
+    listing_plan,
+    names,
+    part_name,
+    ratio_plans,
+    split,
+)
+
+
+class Endpoints(Polled, Protocol):
+    """The public socket."""
+
+    @property
+    def public_ws(self) -> str:
+        """Address of the public stream."""
+
+
+ARGS_PER_TEXT: Final = 50
+STREAMS_PER_LINK: Final = 400
+"""OKX allows 480 subscriptions and cancellations in an hour of one connection; the rest is for changes."""
+PING: Final = "ping"
+BUDGETS: Final = (Budget("rest", 20, 2.0), Budget("books", 40, 2.0), Budget("rubik", 5, 2.0))
+"""The venue counts per endpoint: the tightest of the endpoints in use stands for all of a name."""
+LIMITS: Final = Limits(connects=Budget("connects", 3, 1.0), operations=Budget("operations", 480, 3600.0))
+
+REQUESTS: Final[Mapping[str, str]] = {
+    "open_interest": "/api/v5/public/open-interest",
+    "mark_price": "/api/v5/public/mark-price",
+    "funding": "/api/v5/public/funding-rate",
+    "liquidations": "/api/v5/public/liquidation-orders",
+    "depth": "/api/v5/market/books",
+    "instruments": "/api/v5/public/instruments",
+    "ratio_accounts": "/api/v5/rubik/stat/contracts/long-short-account-ratio-contract",
+    "ratio_top_accounts": "/api/v5/rubik/stat/contracts/long-short-account-ratio-contract-top-trader",
+    "ratio_top_positions": "/api/v5/rubik/stat/contracts/long-short-position-ratio-contract-top-trader",
+}
+
+
+def links(config: Endpoints, instruments: InstrumentTable) -> tuple[LinkPlan, ...]:
+    """Facts and trades of the configured contracts; one liquidation channel for all swaps."""
+    mine = configured(instruments, Venue.OKX)
+    if not mine:
+        return ()
+    facts = [Stream("liquidation-orders:SWAP", Topic.LIQUIDATION, tuple(symbol for symbol, _ in mine), quiet=True)]
+    trades = []
+    for symbol, instrument in mine:
+        index = instrument.name.removesuffix("-SWAP")
+        facts.append(Stream(f"mark-price:{instrument.name}", Topic.MARK_PRICE, (symbol,)))
+        facts.append(Stream(f"open-interest:{instrument.name}", Topic.OPEN_INTEREST, (symbol,)))
+        facts.append(Stream(f"funding-rate:{instrument.name}", Topic.FUNDING, (symbol,), quiet=True))
+        facts.append(Stream(f"index-tickers:{index}", Topic.MARK_PRICE, (symbol,), quiet=True))
+        trades.append(Stream(f"trades:{instrument.name}", Topic.TRADE, (symbol,)))
+    return (*_plans("facts", config.public_ws, facts), *_plans("trades", config.public_ws, trades))
+
+
+def _plans(name: str, url: str, streams: Sequence[Stream]) -> Iterator[LinkPlan]:
+    for index, part in enumerate(split(streams, lambda _stream: 1, STREAMS_PER_LINK)):
+        asked = texts("subscribe", part)
+        yield LinkPlan(Venue.OKX, part_name(name, index), url, part, asked, ping=PING)
+
+
+def texts(op: Literal["subscribe", "unsubscribe"], streams: Sequence[Stream]) -> tuple[str, ...]:
+    """Requests for `streams`, whose names are `channel:instrument`."""
+    args = [_arg(name) for name in names(streams)]
+    steps = range(0, len(args), ARGS_PER_TEXT)
+    return tuple(
+        json_text({"id": str(start + 1), "op": op, "args": args[start : start + ARGS_PER_TEXT]}) for start in steps
+    )
+
+
+def _arg(name: str) -> dict[str, str]:
+    channel, _, what = name.partition(":")
+    return {"channel": channel, "instType" if channel == "liquidation-orders" else "instId": what}
+
+
+def polls(config: Endpoints, instruments: InstrumentTable) -> tuple[PollPlan, ...]:
+    """The list of contracts with their sizes."""
+    mine = configured(instruments, Venue.OKX)
+    url = f"{config.rest.rstrip('/')}{REQUESTS['instruments']}?instType=SWAP"
+    return (listing_plan(Venue.OKX, url, mine, config.instruments_poll_s),) if mine else ()
+
+
+def ratios(config: Endpoints, instruments: InstrumentTable) -> tuple[PollPlan, ...]:
+    """The three positioning ratios of each contract."""
+    return ratio_plans(Venue.OKX, config.rest, REQUESTS, "?period=5m&limit=2&instId=", instruments, "rubik")
+
+
+def book(_config: Endpoints, _instrument: Instrument) -> None:
+    """No request: the stream begins with a snapshot."""
