@@ -25,13 +25,24 @@ class RingSink(Protocol):
         """Append whole events as bytes."""
 
 
+class JournalSink(Protocol):
+    """What keeps the events of one symbol on disk (`store.journal`)."""
+
+    def append(self, first_sequence: int, events: bytes) -> None:
+        """Keep whole events, numbered from `first_sequence` on. Never raises for what a disk does."""
+
+
 @dataclass(slots=True)
 class Lane:
-    """One symbol. `next_sequence` rises by one per event and is never reused (see `sequence`)."""
+    """One symbol. `next_sequence` rises by one per event and is never reused (see `sequence`).
+
+    What is written goes to the journal first, if there is one: no ring holds an event that the kernel has not got.
+    """
 
     symbol: str
     sink: RingSink
     next_sequence: int
+    journal: JournalSink | None = None
     batch: list[Event] = field(default_factory=list)
 
     def add(self, event: Event) -> None:
@@ -55,7 +66,10 @@ class Lane:
         after = self.next_sequence + len(self.batch)
         numbers = np.frombuffer(packed, dtype=EVENT_DTYPE)["sequence"]
         numbers[:] = np.arange(self.next_sequence, after, dtype=np.uint64)
-        self.sink.write(bytes(packed))
+        written = bytes(packed)
+        if self.journal is not None:
+            self.journal.append(self.next_sequence, written)
+        self.sink.write(written)
         self.next_sequence = after
         self.batch.clear()
 
