@@ -81,7 +81,7 @@ class Listening:
         self.switchboard = Switchboard(
             self.router, config, shipped_instruments() if shipped is None else shipped, around
         )
-        self.router.take_listing = self.switchboard.take_listing
+        self.router.replies.take_listing = self.switchboard.take_listing
         self.switchboard.apply(config)
 
     def _lane(self, symbol: str) -> Lane:
@@ -108,7 +108,7 @@ class Listening:
     def board(self) -> NDArray[np.void]:
         """The feeds board as readers would see it."""
         record = np.zeros((), dtype=FEEDS)
-        painter(self.feeds, self.router.time.now_ns)(record)
+        painter(self.feeds, self.router.time.now_ns, self.router.set_aside)(record)
         return record
 
     def venue(self, number: int) -> Any:

@@ -71,7 +71,7 @@ class IngestConfig(_Section, frozen=True):
     """A topic that should speak and did not for this long is reported as silent."""
     max_frame_bytes: Annotated[int, Meta(ge=65536)] = 16 * 1024 * 1024
     queue_frames: Annotated[int, Meta(ge=1024)] = 65536
-    quarantine_frames: Annotated[int, Meta(ge=1)] = 1000
+    quarantine_frames: Annotated[int, Meta(ge=2)] = 1000
     quarantine_bytes: Annotated[int, Meta(ge=65536)] = 16 * 1024 * 1024
 
 

@@ -9,11 +9,14 @@ from numpy.typing import NDArray
 from liqmap.domain.enums import GapReason, Venue
 from liqmap.ingest.feeds import Feeds, SourceState, VenueState
 from liqmap.ingest.handoff import LinkState
+from liqmap.ingest.set_aside import SetAside
 from liqmap.shm.layout import (
     GAP_ROW,
     GAP_ROWS,
     LINK_ROW,
     LINK_ROWS,
+    REASON_ROW,
+    REASON_ROWS,
     TOPIC_ROW,
     TOPIC_ROWS,
     VENUE_ROW,
@@ -21,6 +24,7 @@ from liqmap.shm.layout import (
 )
 
 _REASON_BYTES: Final = 160
+_WHY_BYTES: Final = 96
 _NAMED: Final = 4
 """How many names a reason lists before it says "and N more"."""
 
@@ -29,8 +33,11 @@ _WAITED_FOR: Final = {GapReason.NOT_CONNECTED: "nothing came yet", GapReason.DIS
 _UP: Final = (LinkState.UP, LinkState.STOPPED)
 
 
-def painter(feeds: Feeds, as_of_ns: int) -> Callable[[NDArray[np.void]], None]:
-    """A function that fills one FEEDS record (a 0-d or one-element structured array) with the present state."""
+def painter(feeds: Feeds, as_of_ns: int, set_aside: SetAside | None = None) -> Callable[[NDArray[np.void]], None]:
+    """A function that fills one FEEDS record (a 0-d or one-element structured array) with the present state.
+
+    `set_aside` None: nothing is ever set aside (tables are refused as a whole).
+    """
 
     def paint(record: NDArray[np.void]) -> None:
         venues = [_venue_row(feeds, venue, state) for venue, state in feeds.venues.items()][:VENUE_ROWS]
@@ -43,18 +50,33 @@ def painter(feeds: Feeds, as_of_ns: int) -> Callable[[NDArray[np.void]], None]:
         record["as_of_ns"] = as_of_ns
         record["gaps_version"] = feeds.gaps.version
         record["quarantined"] = feeds.quarantined
+        reasons = [] if set_aside is None else _paint_quarantine(record, set_aside)
         record["finished"] = int(feeds.finished)
         for name, rows, dtype in (
             ("venue", venues, VENUE_ROW),
             ("link", links, LINK_ROW),
             ("topic", topics, TOPIC_ROW),
             ("gap", gaps, GAP_ROW),
+            ("reason", reasons, REASON_ROW),
         ):
             record[f"{name}_count"] = len(rows)
             if rows:
                 record[f"{name}s"][..., : len(rows)] = np.array(rows, dtype=dtype)
 
     return paint
+
+
+def _paint_quarantine(record: NDArray[np.void], set_aside: SetAside) -> list[tuple[object, ...]]:
+    """What became of the bad frames; returns the rows of reasons."""
+    kept = set_aside.quarantine
+    record["quarantine_kept"] = kept.kept
+    record["quarantine_skipped"] = kept.skipped
+    record["quarantine_failed"] = kept.failed
+    record["quarantine_bytes"] = kept.size_bytes
+    return [
+        (int(reason.venue), reason.count, reason.last_ns, reason.why.encode("ascii", "replace")[:_WHY_BYTES])
+        for reason in set_aside.reasons(REASON_ROWS)
+    ]
 
 
 def _venue_row(feeds: Feeds, venue: Venue, state: VenueState) -> tuple[object, ...]:

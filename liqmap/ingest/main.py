@@ -86,7 +86,7 @@ def listen(child: Child, epoch: int) -> None:
         lane=lane,
     )
     switchboard = Switchboard(router, config, shipped_instruments(), around)
-    router.take_listing = switchboard.take_listing
+    router.replies.take_listing = switchboard.take_listing
     switchboard.apply(config)
     for contract in router.instruments:
         if contract.venue is Venue.OKX and contract.symbol in router.lanes:
@@ -126,7 +126,7 @@ def _reload(child: Child, switchboard: Switchboard) -> None:
 
 
 def _publish(child: Child, router: Router, board: BoardWriter, handoff: Handoff) -> None:
-    board.publish(painter(router.feeds, router.time.now_ns))
+    board.publish(painter(router.feeds, router.time.now_ns, router.set_aside))
     child.beat(
         ready=True,
         engine_ns=router.time.now_ns,

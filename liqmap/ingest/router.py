@@ -8,7 +8,6 @@ its own queue. Calling the router from a second thread raises `WrongThread` at o
 import logging
 import queue
 import threading
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -21,12 +20,10 @@ from liqmap.exchanges.adapter import (
     Adapter,
     BookUpdate,
     Control,
-    ControlKind,
     Fact,
     Ignored,
     LinkPlan,
     Malformed,
-    PollPlan,
     Session,
 )
 from liqmap.ingest.engine_time import EngineTime
@@ -46,10 +43,13 @@ from liqmap.ingest.handoff import (
     PollFailed,
 )
 from liqmap.ingest.lanes import Lane
-from liqmap.ingest.link import Delivering, Order, Rotate
+from liqmap.ingest.link import Delivering, Order
 from liqmap.ingest.merge import Overlap
+from liqmap.ingest.remarks import heed
+from liqmap.ingest.replies import Replies
+from liqmap.ingest.set_aside import SetAside
 from liqmap.logs import fields
-from liqmap.store.quarantine import BadFact, Quarantine
+from liqmap.store.quarantine import Quarantine
 
 _REMIND_NS: Final = 1_000_000_000
 """A link is told at most once in this time that it delivers."""
@@ -58,9 +58,6 @@ _LOOK_NS: Final = 250_000_000
 
 _OVERLAP_NS: Final = 10_000_000_000
 """How long after the old connection of a rotation was closed the new one may still bring what the old one brought."""
-
-_CLOSING_NOTICES: Final = frozenset({"64008"})
-"""Codes by which a venue announces that it will close the connection (OKX: a minute before an upgrade)."""
 
 log = logging.getLogger(__name__)
 
@@ -85,22 +82,6 @@ class Listener:
     """False: it carries quiet streams only, so anything at all confirms it."""
 
 
-@dataclass(slots=True)
-class Asker:
-    """The router's side of one poll."""
-
-    plan: PollPlan
-    adapter: Adapter
-
-
-ListingTaker = Callable[[Venue, bytes], None]
-"""Takes the body of an instrument list. Raises Malformed."""
-
-
-def _untaken(_venue: Venue, _body: bytes) -> None:
-    """Nobody keeps instrument lists."""
-
-
 class Router:
     """Owned by one thread: the first that calls `turn` (or anything else)."""
 
@@ -118,15 +99,14 @@ class Router:
         self._clock = clock
         self._handoff = handoff
         self.feeds = feeds
-        self._quarantine = quarantine
         self._speed = speed
-        self.take_listing: ListingTaker = _untaken
         self.lanes: dict[str, Lane] = {}
         self.listeners: dict[str, Listener] = {}
-        self.askers: dict[str, Asker] = {}
         self._instruments = InstrumentTable(())
         self.time = EngineTime(clock.now_ns(), clock.monotonic_ns())
         self.flow = EventFlow(feeds, self.time)
+        self.set_aside = SetAside(feeds, quarantine)
+        self.replies = Replies(feeds, self.time, self.flow, self.set_aside)
         self._next_tick_ns = self._next_look_ns = 0
         self._owner: int | None = None
         self.frames = 0
@@ -137,6 +117,7 @@ class Router:
         self._instruments = instruments
         self.lanes = lanes
         self.flow.use(instruments, lanes)
+        self.replies.use(instruments)
         for listener in self.listeners.values():
             for session in listener.sessions.values():
                 session.use(instruments)
@@ -247,11 +228,11 @@ class Router:
                 self._changed(message)
             case BadFrames():
                 for bad in message.bad:
-                    self._bad(message.source, message.receive_ns, bad.why, "", bad.sample, bad.size)
+                    self.set_aside.take(message.source, message.receive_ns, bad.why, "", bad.sample, bad.size)
             case Polled():
-                self._polled(message)
+                self.replies.polled(message)
             case PollFailed():
-                self._poll_failed(message)
+                self.replies.failed(message)
 
     def _opened(self, message: Opened) -> None:
         listener = self.listeners[message.source]
@@ -304,7 +285,7 @@ class Router:
             try:
                 facts = parse(raw, now_ns)
             except Malformed as error:
-                self._bad(message.source, now_ns, error.why, error.field, raw, len(raw))
+                self.set_aside.take(message.source, now_ns, error.why, error.field, raw, len(raw))
                 continue
             for fact in facts:
                 if type(fact) is Event:
@@ -334,68 +315,12 @@ class Router:
                 self.feeds.note(Feed(fact.venue, Topic.DEPTH, fact.symbol), message.source, self.time.now_ns)
             return True
         if isinstance(fact, Control):
-            self._control(fact, message, listener)
+            heed(fact, message.source, message.connection, self.feeds.sources[message.source], listener.orders)
         elif isinstance(fact, Ignored):
             refused = self.feeds.venues[listener.venue].refused_rows
             if fact.instrument in refused:
                 refused[fact.instrument] += 1
         return False
-
-    def _control(self, control: Control, message: Frames, listener: Listener) -> None:
-        said = fields(link=message.source, code=control.code, text=control.text)
-        if control.kind is ControlKind.NOTICE:
-            log.warning("notice of the venue", extra=said)
-            if control.code in _CLOSING_NOTICES:
-                listener.orders.put(Rotate(message.connection, f"notice {control.code}"))
-        elif control.kind is ControlKind.ERROR:
-            source = self.feeds.sources[message.source]
-            complaint = f"venue says: {control.code} {control.text}".strip()
-            if source.complaint != complaint:
-                log.warning("the venue complains", extra=said)
-            source.complaint = complaint
-
-    def _bad(self, source: str, at_ns: int, why: str, where: str, frame: bytes, size: int) -> None:
-        """A frame that cannot be used: counted, kept for a person, and that is all it costs."""
-        state = self.feeds.sources[source]
-        venue = self.feeds.venues[state.venue]
-        venue.malformed += 1
-        self.feeds.quarantined += 1
-        if venue.malformed & (venue.malformed - 1) == 0:
-            log.warning(
-                "bad frame", extra=fields(link=source, reason=why, field=where, size=size, times=venue.malformed)
-            )
-        self._quarantine.keep(BadFact(at_ns, state.venue.name.lower(), state.name, why, where, frame, size))
-
-    def _polled(self, message: Polled) -> None:
-        asker = self.askers[message.source]
-        now_ns = self.time.at(message.receive_ns)
-        source = self.feeds.sources[message.source]
-        source.frames += 1
-        source.size += len(message.body)
-        source.last_frame_ns = now_ns
-        try:
-            if asker.plan.topic is Topic.INSTRUMENTS:
-                self.take_listing(asker.plan.venue, message.body)
-                facts: Sequence[Fact] = ()
-                for feed in source.feeds:
-                    self.feeds.note(feed, message.source, now_ns)
-            else:
-                facts = asker.adapter.parse_reply(asker.plan, message.body, now_ns, self._instruments)
-        except Malformed as error:
-            self._bad(message.source, now_ns, error.why, error.field, message.body, len(message.body))
-            return
-        source.state, source.reason, source.delay_s = LinkState.UP, "", 0.0
-        self.feeds.heard(message.source, now_ns)
-        for fact in facts:
-            if isinstance(fact, Event):
-                self.flow.take(fact, message.source)
-
-    def _poll_failed(self, message: PollFailed) -> None:
-        source = self.feeds.sources[message.source]
-        refused = message.gap is GapReason.REFUSED
-        source.state = LinkState.REFUSED if refused else LinkState.BACKOFF
-        source.reason, source.delay_s = message.reason, message.delay_s
-        self.feeds.lost(message.source, message.gap, self.time.at(message.at_ns))
 
     def release_series(self, source: str) -> None:
         """A source is no longer wanted: another may carry on its open interest."""

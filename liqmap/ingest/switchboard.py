@@ -28,7 +28,8 @@ from liqmap.ingest.handoff import Handoff
 from liqmap.ingest.lanes import Lane
 from liqmap.ingest.link import Link, Replan
 from liqmap.ingest.poller import Fetcher, Poller
-from liqmap.ingest.router import Asker, Listener, Router
+from liqmap.ingest.replies import Asker
+from liqmap.ingest.router import Listener, Router
 from liqmap.ingest.transport import Connector
 from liqmap.logs import fields
 
@@ -236,13 +237,13 @@ class Switchboard:
 
     def _apply_polls(self, venue: Venue, adapter: Adapter, wanted: dict[str, PollPlan]) -> None:
         router = self._router
-        present = {source: asker.plan for source, asker in router.askers.items() if asker.plan.venue is venue}
+        present = {source: asker.plan for source, asker in router.replies.askers.items() if asker.plan.venue is venue}
         for source in present.keys() - wanted.keys():
-            del router.askers[source]
+            del router.replies.askers[source]
             router.release_series(source)
             router.feeds.unfollow(source)
         for source, plan in wanted.items():
-            router.askers[source] = Asker(plan, adapter)
+            router.replies.askers[source] = Asker(plan, adapter)
             symbols = plan.symbols if plan.topic is not Topic.INSTRUMENTS else ("",)
             state = SourceState(plan.venue, plan.name, is_link=False)
             carried = ((Feed(plan.venue, plan.topic, symbol), False) for symbol in symbols)

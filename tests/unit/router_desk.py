@@ -19,7 +19,8 @@ from liqmap.ingest.feeds_board import painter
 from liqmap.ingest.gaps import Feed
 from liqmap.ingest.handoff import Frames, Handoff, Opened
 from liqmap.ingest.lanes import Lane
-from liqmap.ingest.router import Asker, Listener, Router
+from liqmap.ingest.replies import Asker
+from liqmap.ingest.router import Listener, Router
 from liqmap.shm.layout import FEEDS
 from liqmap.store.quarantine import Quarantine
 from tests.listening import ListSink
@@ -60,7 +61,7 @@ class Desk:
             name = "open_interest.BTCUSDT"
             poll = PollPlan(Venue.BINANCE, name, "http://x", Topic.OPEN_INTEREST, ("BTC",), 10.0)
             source = f"binance/poll-{number}"
-            self.router.askers[source] = Asker(poll, ADAPTERS[Venue.BINANCE])
+            self.router.replies.askers[source] = Asker(poll, ADAPTERS[Venue.BINANCE])
             self.feeds.follow(source, SourceState(Venue.BINANCE, source, False), (), self.router.time.now_ns)
 
     def open(self, connection: int = 1) -> None:
@@ -80,7 +81,7 @@ class Desk:
 
     def board(self) -> Any:
         record = np.zeros((), dtype=FEEDS)
-        painter(self.feeds, self.router.time.now_ns)(record)
+        painter(self.feeds, self.router.time.now_ns, self.router.set_aside)(record)
         return record
 
 

@@ -40,6 +40,31 @@ def test_the_newest_are_kept_and_the_bound_holds_also_across_a_restart(
     assert [line["at_ns"] for line in kept] == [n * 10**9 for n in range(100 - len(kept), 100)]
 
 
+@pytest.mark.parametrize("name", ["frames.jsonl", "frames.1.jsonl"])
+@pytest.mark.parametrize(
+    "found",
+    [b"x" * 100_000, b"\xff\x00\n" * 40_000, b'{"at_ns":1}\n' * 50_000, b'{"at_ns":1}\n{"at_', b"\n" * 70_000, b""],
+    ids=["one foreign line", "binary", "an older, looser limit", "torn", "empty lines", "empty"],
+)
+def test_what_is_found_at_the_start_is_brought_within_the_bounds(tmp_path: Path, name: str, found: bytes) -> None:
+    (tmp_path / name).write_bytes(found)
+    quarantine = Quarantine(tmp_path, 100, 60_000)
+    assert quarantine.size_bytes == len(found)
+    for number in range(2, 40):
+        quarantine.keep(bad(number, 100))
+        files = [file.read_bytes() for file in tmp_path.iterdir()]
+        assert sum(map(len, files)) == quarantine.size_bytes <= 60_000
+        assert sum(file.count(b"\n") for file in files) <= 100
+    assert json.loads((tmp_path / "frames.jsonl").read_text().splitlines()[-1])["at_ns"] == 39 * 10**9
+    assert quarantine.kept == 38
+
+
+def test_a_frame_larger_than_the_bounds_allow_is_counted_only(tmp_path: Path) -> None:
+    quarantine = Quarantine(tmp_path, 100, 4_000)
+    quarantine.keep(bad(1, 5_000))
+    assert (quarantine.kept, quarantine.skipped, quarantine.size_bytes) == (0, 1, 0)
+
+
 def test_a_flood_is_cut_per_second(tmp_path: Path) -> None:
     quarantine = Quarantine(tmp_path, 10**6, 10**7)
     for _ in range(1000):

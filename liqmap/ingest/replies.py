@@ -1,0 +1,86 @@
+"""What polls bring: bodies of REST replies, and polls that gave nothing. Part of the router, in the router's thread."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from liqmap.domain.enums import GapReason, Topic, Venue
+from liqmap.domain.event import Event
+from liqmap.domain.instrument import InstrumentTable
+from liqmap.exchanges.adapter import Adapter, Fact, Malformed, PollPlan
+from liqmap.ingest.engine_time import EngineTime
+from liqmap.ingest.feeds import Feeds
+from liqmap.ingest.flow import EventFlow
+from liqmap.ingest.handoff import LinkState, Polled, PollFailed
+from liqmap.ingest.set_aside import SetAside
+
+ListingTaker = Callable[[Venue, bytes], None]
+"""Takes the body of an instrument list. Raises Malformed."""
+
+
+@dataclass(slots=True)
+class Asker:
+    """The router's side of one poll."""
+
+    plan: PollPlan
+    adapter: Adapter
+
+
+def _untaken(_venue: Venue, _body: bytes) -> None:
+    """Nobody keeps instrument lists."""
+
+
+class Replies:
+    """Owned by the router."""
+
+    def __init__(self, feeds: Feeds, time: EngineTime, flow: EventFlow, set_aside: SetAside) -> None:
+        self._feeds = feeds
+        self._time = time
+        self._flow = flow
+        self._set_aside = set_aside
+        self._instruments = InstrumentTable(())
+        self.take_listing: ListingTaker = _untaken
+        self.askers: dict[str, Asker] = {}
+
+    def use(self, instruments: InstrumentTable) -> None:
+        """From now on read replies with these contracts."""
+        self._instruments = instruments
+
+    def polled(self, message: Polled) -> None:
+        """A reply with status 200."""
+        asker = self.askers[message.source]
+        now_ns = self._time.at(message.receive_ns)
+        source = self._feeds.sources[message.source]
+        source.frames += 1
+        source.size += len(message.body)
+        source.last_frame_ns = now_ns
+        try:
+            facts = self._facts(asker, message, now_ns)
+        except Malformed as error:
+            self._set_aside.take(message.source, now_ns, error.why, error.field, message.body, len(message.body))
+            return
+        source.state, source.reason, source.delay_s = LinkState.UP, "", 0.0
+        self._feeds.heard(message.source, now_ns)
+        for fact in facts:
+            if isinstance(fact, Event):
+                self._flow.take(fact, message.source)
+
+    def _facts(self, asker: Asker, message: Polled, now_ns: int) -> tuple[Fact, ...]:
+        """What the reply says. Raises Malformed."""
+        if asker.plan.topic is not Topic.INSTRUMENTS:
+            return tuple(asker.adapter.parse_reply(asker.plan, message.body, now_ns, self._instruments))
+        self.take_listing(asker.plan.venue, message.body)
+        self._answered(message.source, now_ns)
+        return ()
+
+    def _answered(self, source: str, now_ns: int) -> None:
+        """A poll whose answer is no event has spoken, too."""
+        for feed in self._feeds.sources[source].feeds:
+            self._feeds.note(feed, source, now_ns)
+
+    def failed(self, message: PollFailed) -> None:
+        """A poll that gave nothing: what it should have told is missing."""
+        source = self._feeds.sources[message.source]
+        refused = message.gap is GapReason.REFUSED
+        source.state = LinkState.REFUSED if refused else LinkState.BACKOFF
+        source.reason, source.delay_s = message.reason, message.delay_s
+        self._feeds.lost(message.source, message.gap, self._time.at(message.at_ns))
