@@ -150,6 +150,8 @@ class Engine:
         self._minutes += 1
         self._gap_minutes += gap_topics != 0
         self._change_base = bar.open_interest.change_base
+        levels = intake.ledger.levels(self.engine_ns)
+        intake.completeness.close(bar.minute_ms, minutes, tape.liquidations, levels, gap_topics)
         return self._frame(intake, bar, tape, gap_topics)
 
     # -- frames --------------------------------------------------------------------------------------------------
@@ -228,4 +230,6 @@ class Engine:
             liquidated_short_usd=intake.liquidated_usd[PositionSide.SHORT],
             minutes=self._minutes,
             gap_minutes=self._gap_minutes,
+            **intake.sheet.facts(),
+            **intake.completeness.facts(),
         )

@@ -64,6 +64,23 @@ class Facts:
     liquidations: int
     liquidated_long_usd: float
     liquidated_short_usd: float
+    venue_mark: tuple[float, ...]
+    venue_index: tuple[float, ...]
+    venue_mark_as_of_ns: tuple[int, ...]
+    venue_last: tuple[float, ...]
+    venue_last_as_of_ns: tuple[int, ...]
+    venue_mid: tuple[float, ...]
+    venue_mid_as_of_ns: tuple[int, ...]
+    venue_funding_rate: tuple[float, ...]
+    venue_funding_interval_h: tuple[float, ...]
+    venue_next_funding_ms: tuple[int, ...]
+    venue_funding_as_of_ns: tuple[int, ...]
+    venue_long_share: tuple[tuple[float, ...], ...]
+    venue_ratio_ms: tuple[tuple[int, ...], ...]
+    venue_liquidations: tuple[int, ...]
+    venue_liquidated_usd: tuple[tuple[float, ...], ...]
+    venue_saturation: tuple[float, ...]
+    venue_completeness: tuple[float, ...]
     minutes: int
     gap_minutes: int
 

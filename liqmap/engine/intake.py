@@ -1,4 +1,4 @@
-"""Events in: what they say is sorted into the tape, the ledger and the gap book, in the order of their sequence."""
+"""Events in: what they say is sorted into tape, ledger, market sheet and gap book, in the order of their sequence."""
 
 from collections.abc import Callable
 from typing import Final
@@ -9,10 +9,12 @@ from numpy.typing import NDArray
 from liqmap.domain.enums import Kind, PositionSide
 from liqmap.domain.event import FLAG_FROM_BAR, Event
 from liqmap.engine.bars import VENUE_CLOCK_NS, Tape
+from liqmap.engine.completeness import Completeness
 from liqmap.engine.evidence import trigger_price
 from liqmap.engine.frames import Liquidation
 from liqmap.engine.gaps import GapBook
 from liqmap.engine.ledger import Change, OpenInterestLedger
+from liqmap.engine.sheet import MarketSheet
 from liqmap.engine.spec import MILLISECOND_NS, MINUTE_NS, MINUTE_S, SECOND_NS, EngineSpec
 
 _SIDES_OF_POSITIONS: Final = frozenset(PositionSide)
@@ -26,6 +28,8 @@ class Intake:
         self.tape = Tape(first_minute_s)
         self.ledger = OpenInterestLedger(spec.oi_max_age_s, spec.oi_jump_limit)
         self.gaps = GapBook()
+        self.sheet = MarketSheet()
+        self.completeness = Completeness()
         self.events = 0
         self._said_ns = -1
         self._bar_end_ns = -1
@@ -57,6 +61,7 @@ class Intake:
         self.tape.add(events[done:])
         for venue, topic, second in self.tape.doubted():
             self.gaps.missed(venue, topic, second * 1000)
+        self.sheet.take(events)
         self.events += len(events)
         self._hear(events, clock_ns)
 
@@ -98,6 +103,7 @@ class Intake:
         self.tape.minute(second).liquidations.append(liquidation)
         self.liquidations += 1
         self.liquidated_usd[PositionSide(event.side)] += liquidation.notional_usd
+        self.completeness.printed(liquidation)
         self.last_trigger = trigger
         self.outbox.append(liquidation)
 
@@ -121,3 +127,4 @@ class Intake:
     def _gap(self, _sequence: int, event: Event, now_ns: int) -> None:
         from_ms = event.venue_ms if event.venue_ms >= 0 else now_ns // MILLISECOND_NS
         self.gaps.note(event.venue, event.topic, from_ms, event.detail)
+        self.completeness.gap(event.venue, event.topic, from_ms, event.detail)
