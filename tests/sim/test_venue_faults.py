@@ -112,7 +112,7 @@ def test_dropped_messages_leave_a_gap_in_the_sequence() -> None:
     market = ScriptedMarket("BTC", 60_000.0)
     with venue_servers(market) as venues, client(venues.binance_market_ws + "/ws/btcusdt@aggTrade") as link:
         first = trades_until(link, market, lambda m: True)["a"]
-        venues.fault(BINANCE, {"fault": "drop", "topic": "btcusdt@aggTrade", "count": 2})
+        venues.fault(BINANCE, {"fault": "gap", "topic": "btcusdt@aggTrade", "count": 2})
         for price in (60_001.0, 60_002.0, 60_003.0):
             market.trade(BINANCE, price, 0.01)
         assert link.next()["a"] == first + 3
@@ -174,7 +174,9 @@ def test_rest_refusals_have_the_venues_status_and_body(venue: Venue, kind: str, 
         refused = requests.get(address, timeout=DEADLINE_S)
         assert refused.status_code == status
         assert content in refused.text
-        assert ("json" in refused.headers["Content-Type"]) == (content.startswith('"') or kind in ("418", "451"))
+        assert ("json" in refused.headers["Content-Type"]) == (
+            content.startswith('"') or kind in ("418", "451", "403_too_frequent")
+        )
         if status in (418, 429) and venue is BINANCE:
             assert int(refused.headers["Retry-After"]) > 0
         assert requests.get(address, timeout=DEADLINE_S).status_code == 200
@@ -203,7 +205,7 @@ def test_faults_are_switched_over_http_one_json_line_each() -> None:
         reply = requests.post(address, data=lines, timeout=DEADLINE_S)
         answers = [json.loads(line) for line in reply.text.splitlines()]
         assert reply.status_code == 400
-        assert answers[0] == {"done": "silent"}
+        assert answers[0] == {"done": "silent", "on": "silent trades/*"}
         assert [sorted(answer) for answer in answers[1:]] == [["error"]] * 3
         assert requests.post(address, data='{"fault": "clear"}', timeout=DEADLINE_S).status_code == 200
         state = requests.get(venues.rest(OKX) + "/_sim/state", timeout=DEADLINE_S).json()

@@ -38,6 +38,7 @@ class Heard:
     """Stands where a feed and a server stand."""
 
     def __init__(self) -> None:
+        self.faults = Faults()
         self.tapes: list[Tape] = []
         self.ends_ms: list[int] = []
 

@@ -5,7 +5,7 @@ failure that cost others a week in 2026.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -30,6 +30,15 @@ RESTRICTED = (
     "Service unavailable from a restricted location according to 'b. Eligibility' in "
     "https://www.binance.com/en/terms. Please contact customer service if you believe you received this message "
     "in error."
+)
+
+TIMED_OUT = "Timeout waiting for response from backend server. Send status unknown; execution status unknown."
+
+FIREWALL = Reply(
+    403,
+    b"<html>\r\n<head><title>403 Forbidden</title></head>\r\n<body>\r\n<center><h1>403 Forbidden</h1></center>\r\n"
+    b"</body>\r\n</html>\r\n",
+    "text/html",
 )
 
 
@@ -174,14 +183,14 @@ class BinanceServer(VenueServer):
         if minute != self._minute:
             self._minute, self._weight, self._refused = minute, 0, 0
         if wall_ms < self._banned_until_ms:
-            return self._banned()
+            return self._banned(self._banned_until_ms)
         self._weight += self._weight_of(path, query)
         if self._weight <= self.limits.weight_per_minute:
             return None
         self._refused += 1
         if self._refused > self.limits.refused_before_ban:
             self._banned_until_ms = wall_ms + int(self.limits.ban_s * 1000)
-            return self._banned()
+            return self._banned(self._banned_until_ms)
         return self._too_many(math.ceil(self.limits.minute_s - self.now_s() % self.limits.minute_s))
 
     @staticmethod
@@ -200,26 +209,18 @@ class BinanceServer(VenueServer):
         """The venue's answer to a path it does not have."""
         return json_reply({"code": -5000, "msg": f"Path {path}, Method GET is invalid"}, 404)
 
-    def refusal_of(self, status: int) -> Reply:
-        """A refused handshake or request of that status."""
-        return self.known_rest_fault(str(status)) or Reply(status, b"<html><h1>Refused</h1></html>", "text/html")
-
-    def known_rest_fault(self, kind: str) -> Reply | None:
-        """The bodies of docs/exchanges.md, "Refusals"."""
-        if kind == "429":
-            return self._too_many(7)
-        if kind == "418":
-            self._banned_until_ms = max(self._banned_until_ms, self.now_ms() + int(self.limits.ban_s * 1000))
-            reply = self._banned()
-            self._banned_until_ms = 0
-            return reply
-        bodies = {
+    def own_refusals(self) -> Mapping[str, Reply]:
+        """Too fast, banned, the wrong country, the firewall, overload."""
+        ban_ms = self.now_ms() + int(self.limits.ban_s * 1000)
+        return {
+            "429": self._too_many(7),
+            "418": self._banned(ban_ms),
             "451": json_reply({"code": 0, "msg": RESTRICTED}, 451),
-            "403": Reply(403, b"<html><head><title>403 Forbidden</title></head></html>", "text/html"),
-            "403_waf": Reply(403, b"<html><head><title>ERROR: The request could not be satisfied</title>", "text/html"),
+            "403": FIREWALL,
+            "403_waf": FIREWALL,
             "503": json_reply({"code": -1008, "msg": "Server is currently overloaded with other requests."}, 503),
+            "408": json_reply({"code": -1007, "msg": TIMED_OUT}, 408),
         }
-        return bodies.get(kind)
 
     def _too_many(self, retry_after_s: int) -> Reply:
         text = (
@@ -229,8 +230,7 @@ class BinanceServer(VenueServer):
         body = orjson.dumps({"code": -1003, "msg": text})
         return Reply(429, body, headers={"Retry-After": str(max(1, retry_after_s))})
 
-    def _banned(self) -> Reply:
-        until_ms = self._banned_until_ms
+    def _banned(self, until_ms: int) -> Reply:
         text = (
             f"Way too many requests; IP(127.0.0.1) banned until {until_ms}. "
             "Please use the websocket for live updates to avoid bans."

@@ -1,7 +1,7 @@
 """Bybit V5 linear on loopback: subscriptions, pings, limits and refusals (docs/exchanges.md)."""
 
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -26,10 +26,12 @@ TOPIC_KINDS = (
 )
 KLINE_INTERVALS = ("1", "3", "5", "15", "30", "60", "120", "240", "360", "720", "D", "W", "M")
 
-COUNTRY_HTML = (
+COUNTRY = Reply(
+    403,
     b"<!DOCTYPE HTML><HTML><HEAD><TITLE>ERROR: The request could not be satisfied</TITLE></HEAD>"
     b"<BODY><H1>403 ERROR</H1><H2>The request could not be satisfied.</H2>"
-    b"The Amazon CloudFront distribution is configured to block access from your country.</BODY></HTML>"
+    b"The Amazon CloudFront distribution is configured to block access from your country.</BODY></HTML>",
+    "text/html",
 )
 
 
@@ -136,14 +138,10 @@ class BybitServer(VenueServer):
         self._requests_s.append(now_s)
         if len(self._requests_s) > self.limits.requests_per_5_s:
             self._banned_until_s = now_s + self.limits.ban_s
-        return self.known_rest_fault("403_too_frequent") if now_s < self._banned_until_s else None
+        return self.refusal("403_too_frequent") if now_s < self._banned_until_s else None
 
-    def refusal_of(self, status: int) -> Reply:
-        """A refused handshake or request of that status."""
-        return self.known_rest_fault(str(status)) or Reply(status, b"", "text/html")
-
-    def known_rest_fault(self, kind: str) -> Reply | None:
-        """The bodies of docs/exchanges.md, "Refusals"; three kinds of 403 that mean three things."""
+    def own_refusals(self) -> Mapping[str, Reply]:
+        """Three kinds of 403 that mean three things; most errors come with a 200."""
         now_ms = self.now_ms()
 
         def code(number: int, text: str, status: int = 200) -> Reply:
@@ -152,15 +150,15 @@ class BybitServer(VenueServer):
 
         limited = code(10006, "Too many visits. Exceeded the API Rate Limit.")
         headers = {"X-Bapi-Limit-Status": "0", "X-Bapi-Limit-Reset-Timestamp": str(now_ms + 2000), "X-Bapi-Limit": "10"}
-        bodies = {
-            "403": Reply(403, COUNTRY_HTML, "text/html"),
-            "403_country": Reply(403, COUNTRY_HTML, "text/html"),
+        return {
+            "403": COUNTRY,
+            "403_country": COUNTRY,
             "403_json": code(10024, "Service is restricted in your region.", 403),
-            "403_too_frequent": Reply(403, b"access too frequent", "text/plain"),
+            "403_too_frequent": json_reply({"retCode": 10006, "retMsg": "access too frequent"}, 403),
             "429": code(10016, "System protection: request frequency is too high", 429),
             "10006": Reply(200, limited.body, headers=headers),
             "10009": code(10009, "Your IP is banned."),
             "10016": code(10016, "Server error."),
+            "10024": code(10024, "Compliance rules triggered: the service is restricted in your region."),
             "503": Reply(503, b"<html><body><h1>503 Service Temporarily Unavailable</h1></body></html>", "text/html"),
         }
-        return bodies.get(kind)

@@ -40,6 +40,10 @@ class Connection:
         self._transport = transport
         self._pending: list[bytes] = []
         self._full_since_s: float | None = None
+        self._rate_bytes_s: int | None = None
+        self._rated_s = now_s
+        self._slow = bytearray()
+        """What waits for its turn on a slow line; every byte goes through it in order."""
 
     @property
     def closing(self) -> bool:
@@ -52,17 +56,44 @@ class Connection:
 
     def flush(self, now_s: float) -> None:
         """Write what waits."""
-        if not self._pending or self.closing:
+        if self.closing:
             self._pending.clear()
+            self._slow.clear()
             return
-        self.frames_sent += len(self._pending)
-        self._transport.write(b"".join(self._pending))
-        self._pending.clear()
-        self.pushed_s = now_s
+        if not self._slow:
+            self._rated_s = now_s  # what a line did not carry while there was nothing to carry is not made up
+        if self._pending:
+            self.frames_sent += len(self._pending)
+            self._write(b"".join(self._pending))
+            self._pending.clear()
+            self.pushed_s = now_s
+        if self._slow:
+            self._trickle(now_s)
+
+    def set_rate(self, bytes_per_s: int | None, now_s: float) -> None:
+        """From now on at most so many bytes a second reach the client; None: as fast as it reads."""
+        self._rate_bytes_s, self._rated_s = bytes_per_s, now_s
+        if bytes_per_s is None and self._slow:
+            self._trickle(now_s)
+
+    def _write(self, data: bytes) -> None:
+        """Frames must not be cut into by others: while a slow line holds bytes, everything waits behind them."""
+        if self._slow or self._rate_bytes_s is not None:
+            self._slow += data
+        else:
+            self._transport.write(data)
+
+    def _trickle(self, now_s: float) -> None:
+        rate = self._rate_bytes_s
+        size = len(self._slow) if rate is None else int((now_s - self._rated_s) * rate)
+        if size > 0:
+            self._rated_s = now_s
+            self._transport.write(bytes(self._slow[:size]))
+            del self._slow[:size]
 
     def too_slow(self, limit_bytes: int, for_s: float, now_s: float) -> bool:
         """Has more than `limit_bytes` waited for the client for `for_s`, or far more at this moment?"""
-        waiting_bytes = self._transport.get_write_buffer_size()
+        waiting_bytes = self._transport.get_write_buffer_size() + len(self._slow)
         if waiting_bytes <= limit_bytes:
             self._full_since_s = None
             return False
@@ -84,7 +115,7 @@ class Connection:
         if self.unanswered_since_s is None:
             self.unanswered_since_s = now_s
         if not self.half_open and not self.closing:
-            self._transport.write(ping_frame(payload))
+            self._write(ping_frame(payload))
 
     def ponged(self, payload: bytes) -> None:
         """The client sent a pong: an answer when it repeats the latest ping, else unsolicited, which is allowed."""
@@ -94,13 +125,13 @@ class Connection:
     def pong(self, payload: bytes) -> None:
         """Answer a protocol ping of the client."""
         if not self.half_open and not self.closing:
-            self._transport.write(pong_frame(payload))
+            self._write(pong_frame(payload))
 
     def cut(self, code: int | None, reason: str = "") -> None:
         """Throw the client out: with a close frame and an orderly end, or (None) by resetting the connection."""
         if self.closing:
             return
-        if code is None:
+        if code is None or self._slow:  # a close frame in the middle of another frame would be none
             self._transport.abort()
             return
         self._transport.write(b"".join(self._pending) + close_frame(code, reason))

@@ -1,105 +1,131 @@
-"""What can be made to go wrong at one venue: state as data, switched by tests in-process or over POST /_sim/fault.
+"""What is wrong at one venue now: the faults that are switched on, as data. Server and feed ask, commands change.
 
-A command is one JSON object `{"fault": NAME, …}`. Switches stay until `{"fault": "clear"}` or their own `"on": false`;
-the others, in `control.py`, act once.
+Which faults there are, with their parameters, stands in `fault_table.py`; how commands arrive in `control.py`.
 """
 
+import random
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any, Literal
 
-from liqmap.sim.venues.feed import Reply
+EVERYTHING = "*"
 
 
 class UnknownFault(ValueError):
-    """The command names no fault, or lacks what it needs."""
+    """The command names no fault, or a parameter that the fault does not have; the text says what is allowed."""
 
 
-@dataclass(slots=True)
-class RestFault:
-    """REST requests whose path begins with `prefix` get `reply`, `left` more times (None: until cleared)."""
+@dataclass(slots=True, eq=False)
+class Switched:
+    """One fault that is on. `given`: its parameters, every one that has a value."""
 
-    prefix: str
-    reply: Reply
-    left: int | None = None
+    name: str
+    given: Mapping[str, Any]
+    ends_s: float | None = None
+    """On the event loop's clock; None: until somebody ends it."""
+    spent: dict[str, int] = field(default_factory=dict)
+    """How often it struck, by topic."""
+
+    @property
+    def topic(self) -> str:
+        """The pattern (fnmatch) of the topics it concerns."""
+        return str(self.given.get("topic", EVERYTHING))
+
+    @property
+    def where(self) -> tuple[str, str, str]:
+        """What tells it from others of its venue: switching on the same again replaces it."""
+        return (self.name, self.topic, str(self.given.get("path", "")))
+
+    @property
+    def words(self) -> str:
+        """`silent *@aggTrade`, `rest kind=429 path=/fapi`: for people."""
+        named = [f"{key}={value}" for key, value in self.given.items() if key not in ("topic", "for_s")]
+        topic = [self.topic] if self.topic != EVERYTHING else []
+        return " ".join([self.name, *topic, *named])
 
 
 @dataclass(slots=True)
 class Faults:
-    """The switches of one venue. The server reads them, commands change them."""
+    """The faults of one venue that are on, in the order in which they were switched on."""
 
-    refuse: int | None = None
-    """New websocket connections are refused with this HTTP status; 0: the TCP connection is reset."""
-    silent: set[str] = field(default_factory=set)
-    """Patterns (fnmatch) of topics of which nothing is delivered though everything looks alive."""
-    half_open: bool = False
-    """Every connection, now and later, stays open, sends nothing and answers nothing."""
-    stalled: bool = False
-    """Messages are held back, and delivered in one burst when the stall ends."""
-    drop: dict[str, int] = field(default_factory=dict)
-    """The next n messages of topics matching the pattern are lost (a gap in sequences)."""
-    open_interest: Literal["fresh", "stale", "failing"] = "fresh"
-    rest: list[RestFault] = field(default_factory=list)
+    on: list[Switched] = field(default_factory=list)
+    version: int = 0
+    """Rises whenever a fault begins or ends."""
+    _random: random.Random = field(default_factory=lambda: random.Random(7))
 
-    def clear(self) -> None:
-        """Everything works again. Connections already half open stay so."""
-        self.refuse = None
-        self.half_open = False
-        self.stalled = False
-        self.open_interest = "fresh"
-        self.silent.clear()
-        self.drop.clear()
-        self.rest.clear()
+    # --- switched by commands -----------------------------------------------------------------------------------
 
-    def loses(self, topic: str) -> bool:
-        """Is this message of `topic` lost? Counts down what is to be dropped."""
-        if any(fnmatchcase(topic, pattern) for pattern in self.silent):
-            return True
-        for pattern, left in self.drop.items():
-            if left > 0 and fnmatchcase(topic, pattern):
-                self.drop[pattern] = left - 1
-                return True
-        return False
+    def begin(self, fault: Switched) -> None:
+        """Switch it on, in place of one that concerns the same."""
+        self.on = [other for other in self.on if other.where != fault.where]
+        self.on.append(fault)
+        self.version += 1
 
-    def rest_reply(self, path: str) -> Reply | None:
-        """The faulty answer to a request, None when it is to be served."""
-        for fault in self.rest:
-            if path.startswith(fault.prefix) and fault.left != 0:
-                fault.left = None if fault.left is None else fault.left - 1
-                return fault.reply
+    def end(self, name: str, given: Mapping[str, Any]) -> list[Switched]:
+        """Switch off the faults of that name: the one of a given topic or path, without one all. What ended."""
+        wanted = {key: given[key] for key in ("topic", "path") if key in given}
+        ended = [
+            fault
+            for fault in self.on
+            if fault.name == name and all(fault.given.get(key) == value for key, value in wanted.items())
+        ]
+        return self._remove(ended)
+
+    def due(self, now_s: float) -> list[Switched]:
+        """Switch off what has lasted as long as it was to."""
+        return self._remove([fault for fault in self.on if fault.ends_s is not None and now_s >= fault.ends_s])
+
+    def clear(self) -> list[Switched]:
+        """Everything works again (connections that are half open stay so: nobody can revive them). What ended."""
+        return self._remove(list(self.on))
+
+    def _remove(self, ended: list[Switched]) -> list[Switched]:
+        if ended:
+            self.on = [fault for fault in self.on if fault not in ended]
+            self.version += 1
+        return ended
+
+    # --- asked by the server and the feed -----------------------------------------------------------------------
+
+    def named(self, name: str) -> Iterator[Switched]:
+        """Those of that name."""
+        return (fault for fault in self.on if fault.name == name)
+
+    def of(self, name: str, topic: str = EVERYTHING) -> Switched | None:
+        """The fault of that name that concerns a topic; None when there is none."""
+        return next((fault for fault in self.named(name) if fnmatchcase(topic, fault.topic)), None)
+
+    def strikes(self, name: str, topic: str) -> Switched | None:
+        """Like `of`, for faults with a `share` or a `count` per topic: this time, or not. Counts."""
+        for fault in self.named(name):
+            if not fnmatchcase(topic, fault.topic):
+                continue
+            struck, count = fault.spent.get(topic, 0), fault.given.get("count")
+            if count is not None and struck >= count:
+                continue
+            if self._random.random() < fault.given.get("share", 1.0):
+                fault.spent[topic] = struck + 1
+                return fault
         return None
 
+    @property
+    def open_interest(self) -> Literal["fresh", "stale", "failing"]:
+        """How open interest is told."""
+        fault = self.of("open_interest")
+        return "fresh" if fault is None else fault.given["state"]
 
-def switch(faults: Faults, command: dict[str, Any]) -> bool:
-    """Apply a command that only changes switches; False when it is not one of those. Raises UnknownFault."""
-    name = command.get("fault")
-    on = bool(command.get("on", True))
-    if name == "clear":
-        faults.clear()
-    elif name == "refuse":
-        faults.refuse = int(command.get("status", 0)) if on else None
-    elif name == "silent":
-        (faults.silent.add if on else faults.silent.discard)(_needed(command, "topic"))
-    elif name == "half_open":
-        faults.half_open = on
-    elif name == "drop":
-        faults.drop[_needed(command, "topic")] = int(command.get("count", 1))
-    elif name == "open_interest":
-        faults.open_interest = _choice(command, "state", ("fresh", "stale", "failing"))
-    else:
-        return False
-    return True
+    @property
+    def skew_ms(self) -> int:
+        """How far the venue's clock is ahead of the true time (negative: behind)."""
+        fault = self.of("clock_skew")
+        return 0 if fault is None else int(fault.given["ms"])
 
-
-def _needed(command: dict[str, Any], key: str) -> str:
-    value = command.get(key)
-    if not isinstance(value, str) or not value:
-        raise UnknownFault(f"{command.get('fault')}: needs a string {key!r}")
-    return value
-
-
-def _choice(command: dict[str, Any], key: str, allowed: tuple[str, ...]) -> Any:
-    value = command.get(key)
-    if value not in allowed:
-        raise UnknownFault(f"{command.get('fault')}: {key} is one of {', '.join(allowed)}")
-    return value
+    def rest_fault(self, name: str, path: str) -> Switched | None:
+        """The fault of that name which a REST request of `path` meets. Counts `times` down."""
+        for fault in self.named(name):
+            times, met = fault.given.get("times"), fault.spent.get("", 0)
+            if path.startswith(fault.given["path"]) and (times is None or met < times):
+                fault.spent[""] = met + 1
+                return fault
+        return None

@@ -1,6 +1,6 @@
 """OKX V5 public socket on loopback: per-argument acknowledgements, text pings, limits (docs/exchanges.md)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -24,6 +24,27 @@ INSTRUMENT_CHANNELS = (
     "bbo-tbt",
     "price-limit",
 )
+
+
+def _code(number: str, text: str, status: int = 200) -> Reply:
+    return json_reply({"code": number, "data": [], "msg": text}, status)
+
+
+def _page(title: bytes) -> Reply:
+    return Reply(403, b"<!DOCTYPE html><html><head><title>%b</title></head><body></body></html>" % title, "text/html")
+
+
+REFUSALS: Mapping[str, Reply] = {
+    "429": _code("50011", "Too Many Requests", 429),
+    "50011": _code("50011", "Rate limit reached. Please refer to API documentation and throttle requests."),
+    "50013": _code("50013", "Systems are busy. Please try again later."),
+    "50001": _code("50001", "Service temporarily unavailable. Please try again later.", 503),
+    "50051": _code("50051", "This service is not available in your region."),
+    "503": _code("50001", "Service temporarily unavailable. Please try again later.", 503),
+    "403": _page(b"Attention Required! | Cloudflare"),
+    "403_waf": _page(b"Just a moment..."),
+    "403_country": _code("50051", "This service is not available in your region.", 403),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,35 +151,15 @@ class OkxServer(VenueServer):
         now_s = self.now_s()
         recent = [at for at in self._requests_s.get(path, []) if now_s - at < 2.0]
         self._requests_s[path] = [*recent, now_s]
-        return self.known_rest_fault("429") if len(recent) >= self.limits.requests_per_2_s else None
+        return self.refusal("429") if len(recent) >= self.limits.requests_per_2_s else None
 
     def no_such_path(self, path: str) -> Reply:
         """The venue's answer to a path it does not have."""
         return json_reply({"code": "404", "data": [], "msg": "Invalid Path"}, 404)
 
-    def refusal_of(self, status: int) -> Reply:
-        """A refused handshake or request of that status."""
-        return self.known_rest_fault(str(status)) or Reply(status, b"", "text/html")
-
-    def known_rest_fault(self, kind: str) -> Reply | None:
-        """The bodies of docs/exchanges.md, "Refusals"."""
-
-        def code(number: str, text: str, status: int = 200) -> Reply:
-            return json_reply({"code": number, "data": [], "msg": text}, status)
-
-        bodies = {
-            "429": code("50011", "Too Many Requests", 429),
-            "50011": code("50011", "Rate limit reached. Please refer to API documentation and throttle requests."),
-            "50013": code("50013", "Systems are busy. Please try again later."),
-            "50001": code("50001", "Service temporarily unavailable. Please try again later.", 503),
-            "503": code("50001", "Service temporarily unavailable. Please try again later.", 503),
-            "403": Reply(
-                403, b"<html><head><title>Attention Required! | Cloudflare</title></head></html>", "text/html"
-            ),
-            "403_waf": Reply(403, b"<html><head><title>Just a moment...</title></head></html>", "text/html"),
-            "403_country": code("50051", "This service is not available in your region.", 403),
-        }
-        return bodies.get(kind)
+    def own_refusals(self) -> Mapping[str, Reply]:
+        """The code is a text, and comes with a 200 as often as not."""
+        return REFUSALS
 
 
 def _name(connection: Connection) -> str:

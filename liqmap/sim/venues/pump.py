@@ -11,6 +11,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from liqmap.domain.enums import Venue
 from liqmap.sim.tape import Market, Tape, VenueTape
 from liqmap.sim.venues.market_feed import MarketFeed
 from liqmap.sim.venues.server import VenueServer
@@ -61,7 +62,9 @@ class MarketPump:
         tapes = [self._on_wall(market.advance(market_ms), from_ms) for market in self._markets]
         self.steps += 1
         for feed, server in self._venues:
-            server.publish(feed.step(tapes, self._at_ms))
+            skew_ms = server.faults.skew_ms
+            told = [_skewed(tape, feed.venue, skew_ms) for tape in tapes] if skew_ms else tapes
+            server.publish(feed.step(told, self._at_ms + skew_ms))
 
     def _on_wall(self, tape: Tape, from_ms: int) -> Tape:
         """The tape with its times moved from the market's clock to the wall's."""
@@ -82,3 +85,14 @@ class MarketPump:
         moved = prints.copy()
         moved["ts_ms"] = wall_from_ms + ((prints["ts_ms"] - market_from_ms) / self._speed).astype(np.int64)
         return moved
+
+
+def _skewed(tape: Tape, venue: Venue, skew_ms: int) -> Tape:
+    """The tape as a venue tells it whose clock is `skew_ms` ahead."""
+    told = tape.venues.get(venue)
+    if told is None:
+        return tape
+    trades, liquidations = told.trades.copy(), told.liquidations.copy()
+    trades["ts_ms"] += skew_ms
+    liquidations["ts_ms"] += skew_ms
+    return replace(tape, venues={**tape.venues, venue: replace(told, trades=trades, liquidations=liquidations)})

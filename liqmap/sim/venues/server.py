@@ -8,10 +8,10 @@ import asyncio
 import contextlib
 import logging
 import socket
-from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from fnmatch import fnmatchcase
+from typing import Any, ClassVar, Final
 
 import orjson
 from aiohttp import WSMsgType, web
@@ -20,12 +20,20 @@ from liqmap.domain.enums import Venue
 from liqmap.logs import fields
 from liqmap.sim.venues.connection import Connection, text_frame
 from liqmap.sim.venues.control import FaultControl
-from liqmap.sim.venues.faults import Faults
+from liqmap.sim.venues.fault_table import reply_to_refused
+from liqmap.sim.venues.faults import EVERYTHING, Faults
 from liqmap.sim.venues.feed import Feed, Message, Reply
+from liqmap.sim.venues.tampering import Parcel, Tampering
 
 log = logging.getLogger(__name__)
 
-_HELD_MESSAGES = 100_000
+_BAD_ANSWERS: Final[Mapping[str, Reply]] = {
+    "200_html": Reply(200, b"<html><body><h1>We will be back soon</h1></body></html>", "text/html"),
+    "200_empty": Reply(200, b""),
+    "200_truncated": Reply(200, b'{"code":"0","retCode":0,"data":[{"'),
+    "200_nothing": Reply(200, b"{}"),
+}
+"""No refusals at all by their status, and no data either."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +59,7 @@ class VenueServer:
         self.feed = feed
         self.faults = faults
         self.rules = rules
-        self.now_ms = now_ms
+        self._true_ms = now_ms
         self.connections: dict[int, Connection] = {}
         self.last_payload: dict[str, bytes] = {}
         """The latest message of each topic, from which faults make broken ones."""
@@ -59,11 +67,15 @@ class VenueServer:
         self.notes: dict[str, object] = {}
         """What whoever drives the server wants its state to say (a capture: how far it is)."""
         self._subscribers: dict[str, dict[int, Connection]] = {}
-        self._held: deque[Message] = deque(maxlen=_HELD_MESSAGES)
+        self._tampering = Tampering(faults)
         self._opened = 0
         self._runner: web.AppRunner | None = None
         self._timers: asyncio.Task[None] | None = None
         self.control = FaultControl(self)
+
+    def now_ms(self) -> int:
+        """The venue's clock, ms UTC: the true one but for a fault."""
+        return self._true_ms() + self.faults.skew_ms
 
     # --- life ---------------------------------------------------------------------------------------------------
 
@@ -95,7 +107,10 @@ class VenueServer:
         while True:
             await asyncio.sleep(self.rules.timers_every_s)
             now_s = self.now_s()
+            self.control.end_due(now_s)
+            self._deliver(self._tampering.due(now_s))
             for connection in list(self.connections.values()):
+                connection.flush(now_s)
                 self._cut_if_slow(connection, now_s)
                 if not connection.half_open and not connection.closing:
                     self.due(connection, now_s)
@@ -109,55 +124,65 @@ class VenueServer:
 
     def publish(self, messages: Iterable[Message]) -> None:
         """Send each message to the subscribers of its topic; each is encoded once per form of envelope."""
-        if self.faults.stalled:
-            self._held.extend(messages)
-            return
+        parcels = []
+        for message in messages:
+            self.messages += 1
+            self.last_payload[message.topic] = message.payload
+            parcels.append(Parcel(message))
+        self._deliver(self._tampering.through(parcels, self.now_s()))
+
+    def send(self, connection: Connection, messages: Iterable[Message]) -> None:
+        """Send messages to one client only (snapshots on subscription)."""
+        parcels = (Parcel(message, connection) for message in messages)
+        self._deliver(self._tampering.through(parcels, self.now_s()))
+
+    def release(self) -> None:
+        """A fault that held messages back has ended: they go out in one burst."""
+        self._deliver(self._tampering.released())
+
+    def _deliver(self, parcels: Iterable[Parcel]) -> None:
         now_s = self.now_s()
         touched: dict[int, Connection] = {}
-        for message in messages:
-            self._queue(message, touched)
+        for message, to in parcels:
+            subscribers = self._subscribers.get(message.topic, {}) if to is None else {to.number: to}
+            frames: dict[bool, bytes] = {}
+            for connection in subscribers.values():
+                if connection.half_open or not self.delivers(connection, message.topic):
+                    continue
+                frame = frames.get(connection.wrapped)
+                if frame is None:
+                    frame = frames[connection.wrapped] = text_frame(self.envelope(message, connection.wrapped))
+                connection.queue(frame)
+                touched[connection.number] = connection
         for connection in touched.values():
             connection.flush(now_s)
             self._cut_if_slow(connection, now_s)
 
-    def release(self) -> None:
-        """End a stall: what was held back goes out in one burst."""
-        self.faults.stalled = False
-        held = list(self._held)
-        self._held.clear()
-        self.publish(held)
-
-    def _queue(self, message: Message, touched: dict[int, Connection]) -> None:
-        self.messages += 1
-        self.last_payload[message.topic] = message.payload
-        subscribers = self._subscribers.get(message.topic)
-        if not subscribers or self.faults.loses(message.topic):
-            return
-        frames: dict[bool, bytes] = {}
-        for connection in subscribers.values():
-            if connection.half_open or not self.delivers(connection, message.topic):
-                continue
-            frame = frames.get(connection.wrapped)
-            if frame is None:
-                frame = frames[connection.wrapped] = text_frame(self.envelope(message, connection.wrapped))
-            connection.queue(frame)
-            touched[connection.number] = connection
-
-    def send(self, connection: Connection, messages: Iterable[Message]) -> None:
-        """Send messages to one client only (snapshots on subscription)."""
-        if connection.half_open or self.faults.stalled:
-            return
-        for message in messages:
-            if not self.faults.loses(message.topic) and self.delivers(connection, message.topic):
-                connection.queue(text_frame(self.envelope(message, connection.wrapped)))
-        connection.flush(self.now_s())
-
-    def send_raw(self, payload: bytes, topic: str | None) -> int:
-        """Send bytes as they are to the subscribers of `topic`, or to all; how many got them."""
-        receivers = self.connections if topic is None else self._subscribers.get(topic, {})
-        for connection in list(receivers.values()):
+    def send_raw(self, payload: bytes, topic: str) -> int:
+        """Send bytes as they are to the connections that carry a topic of the pattern; how many got them."""
+        receivers = self.carrying(topic)
+        for connection in receivers:
             connection.say(payload, self.now_s())
         return len(receivers)
+
+    def carrying(self, pattern: str) -> list[Connection]:
+        """The connections that subscribed a topic of the pattern; of `*` all there are."""
+        return [
+            connection
+            for connection in self.connections.values()
+            if pattern == EVERYTHING or any(self.matches(pattern, topic) for topic in connection.topics)
+        ]
+
+    @staticmethod
+    def matches(pattern: str, topic: str) -> bool:
+        """Is it one of the topics that the pattern means?"""
+        return fnmatchcase(topic, pattern)
+
+    def set_rates(self) -> None:
+        """Every connection delivers as fast as it may now."""
+        fault = self.faults.of("trickle")
+        for connection in self.connections.values():
+            connection.set_rate(None if fault is None else fault.given["bytes_per_s"], self.now_s())
 
     def _cut_if_slow(self, connection: Connection, now_s: float) -> None:
         if connection.too_slow(self.rules.max_buffer_bytes, self.rules.slow_after_s, now_s):
@@ -169,6 +194,8 @@ class VenueServer:
     def subscribe(self, connection: Connection, topic: str) -> None:
         """Enter a subscription."""
         connection.topics[topic] = None
+        if self.faults.of("half_open", topic) is not None:
+            connection.half_open = True
         self._subscribers.setdefault(topic, {})[connection.number] = connection
 
     def unsubscribe(self, connection: Connection, topic: str) -> None:
@@ -197,7 +224,9 @@ class VenueServer:
             return web.Response(status=503)  # nobody is there to read it: the client gave up while it waited
         self._opened += 1
         connection = Connection(self._opened, request.path, False, transport, self.now_s())
-        connection.half_open = self.faults.half_open
+        half_open, trickle = self.faults.of("half_open"), self.faults.of("trickle")
+        connection.half_open = half_open is not None and half_open.topic == EVERYTHING
+        connection.set_rate(None if trickle is None else trickle.given["bytes_per_s"], self.now_s())
         self.connections[connection.number] = connection
         try:
             self.opened(connection, request)
@@ -209,13 +238,17 @@ class VenueServer:
         return socket_
 
     def _refusal(self, request: web.Request) -> web.Response | None:
-        if self.faults.refuse == 0 and request.transport is not None:
+        fault = self.faults.of("refuse")
+        if fault is None:
+            reply = self.refuses(request)
+            return None if reply is None else _response(reply)
+        return self._struck(request, reply_to_refused(self, fault.given))
+
+    def _struck(self, request: web.Request, reply: Reply | None) -> web.Response:
+        """The answer of a fault; None resets the connection."""
+        if reply is None and request.transport is not None:
             request.transport.abort()
-            return web.Response(status=503)
-        if self.faults.refuse:
-            return _response(self.refusal_of(self.faults.refuse))
-        reply = self.refuses(request)
-        return None if reply is None else _response(reply)
+        return web.Response(status=503) if reply is None else _response(reply, self.rest_headers())
 
     async def _listen(self, connection: Connection, socket_: web.WebSocketResponse) -> None:
         while not connection.closing:
@@ -243,9 +276,14 @@ class VenueServer:
 
     async def _rest(self, request: web.Request) -> web.StreamResponse:
         path = "/" + request.match_info.get("path", request.path.lstrip("/"))
-        reply = self.faults.rest_reply(path) or self.admit(path, dict(request.query))
-        if reply is None:
-            reply = self.feed.answer(path, dict(request.query), self.now_ms()) or self.no_such_path(path)
+        slow = self.faults.rest_fault("rest_slow", path)
+        if slow is not None:
+            await asyncio.sleep(slow.given["latency_s"])
+        fault = self.faults.rest_fault("rest", path)
+        if fault is not None:
+            return self._struck(request, reply_to_refused(self, fault.given))
+        query = dict(request.query)
+        reply = self.admit(path, query) or self.feed.answer(path, query, self.now_ms()) or self.no_such_path(path)
         return _response(reply, self.rest_headers())
 
     # --- what a venue answers for itself ------------------------------------------------------------------------
@@ -288,12 +326,21 @@ class VenueServer:
         return Reply(404, b"<html><body><h1>404 Not Found</h1></body></html>", "text/html")
 
     def refusal_of(self, status: int) -> Reply:
-        """The venue's real body for an HTTP refusal."""
-        return Reply(status, b"", "text/html")
+        """A refusal of that HTTP status: with the venue's own body where it has one."""
+        return self.refusal(str(status)) or Reply(status, b"<html><h1>Refused</h1></html>", "text/html")
 
-    def known_rest_fault(self, kind: str) -> Reply | None:
-        """A refusal by name (`429`, `418`, `451`, `403_country` …) with the venue's real body."""
-        return None
+    @property
+    def refusals(self) -> tuple[str, ...]:
+        """The names of all refusals."""
+        return (*self.own_refusals(), *_BAD_ANSWERS)
+
+    def refusal(self, name: str) -> Reply | None:
+        """A refusal by name (`429`, `418`, `451`, `403_country` …) with the venue's real body; None: no such name."""
+        return self.own_refusals().get(name) or _BAD_ANSWERS.get(name)
+
+    def own_refusals(self) -> Mapping[str, Reply]:
+        """The venue's refusals by name, as it would answer now (docs/exchanges.md, "Refusals")."""
+        return {}
 
     def announce_restart(self) -> None:
         """Say that the server will go away soon, where the venue says so."""
@@ -304,6 +351,7 @@ class VenueServer:
             "venue": self.venue.name.lower(),
             "messages": self.messages,
             "opened": self._opened,
+            "faults": [fault.words for fault in self.faults.on],
             **self.notes,
             "connections": [
                 {
