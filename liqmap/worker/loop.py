@@ -1,4 +1,4 @@
-"""The worker's loop: take a batch from the ring, apply it, show what came of it, commit, beat.
+"""The worker's loop: take a batch from the ring, apply it, show what came of it, commit, see to the order books, beat.
 
 The order makes a death harmless: what was shown before the commit is recognised by its sequence when the same batch
 comes again, what was not shown is made again. There are no threads; an idle worker sleeps between looks at the ring.
@@ -18,6 +18,7 @@ from liqmap.domain.grid import Window
 from liqmap.engine.engine import Engine
 from liqmap.logs import fields
 from liqmap.shm.ring import RingReader
+from liqmap.worker.books import OrderBooks
 from liqmap.worker.publication import Publication
 
 BATCH_EVENTS: Final = 4096
@@ -48,11 +49,14 @@ class LivePace:
 class Loop:
     """One symbol's worker at work."""
 
-    def __init__(self, child: Child, engine: Engine, ring: RingReader, publication: Publication) -> None:
+    def __init__(
+        self, child: Child, engine: Engine, ring: RingReader, publication: Publication, books: OrderBooks
+    ) -> None:
         self._child = child
         self._engine = engine
         self._ring = ring
         self._publication = publication
+        self._books = books
         self._pace = LivePace(int(max(1.0, child.mode.speed) * SECOND_NS))
         self._lost = ring.lost
         self._hole = len(ring.take_over.set_aside) > 0
@@ -73,12 +77,13 @@ class Loop:
                 nap_s = min(2 * nap_s, LONGEST_NAP_S)
 
     def turn(self) -> bool:
-        """Deal with what is in the ring, at most one batch; False when there was nothing."""
+        """Deal with what is in the ring, at most one batch, and with the newest depth board; False: nothing was new."""
         events = self._ring.take(BATCH_EVENTS)
         busy = len(events) > 0
         if busy:
             self._deal_with(self._after_losses(events))
             self._ring.commit()
+        busy |= self._books.turn(self._engine.tick_ns)
         self._beat(idle=not busy)
         return busy
 
@@ -138,7 +143,7 @@ class Loop:
             engine_ns=self._engine.engine_ns,
             sequence=self._engine.sequence,
             lag_events=self._ring.pending,
-            errors=self._overruns + self._engine.held_back,
+            errors=self._overruns + self._engine.held_back + self._books.passed_over,
             work=self._minutes,
         )
 

@@ -15,6 +15,7 @@ from liqmap.engine.spec import EngineSpec
 from liqmap.logs import fields
 from liqmap.shm.plan import Role, symbol_segments
 from liqmap.shm.ring import RingReader
+from liqmap.worker.books import OrderBooks
 from liqmap.worker.loop import Loop
 from liqmap.worker.margins import tier_mmr
 from liqmap.worker.publication import Publication
@@ -40,12 +41,12 @@ def run(child: Child, symbol: str) -> None:
     if symbol not in child.config.symbols:
         raise ConfigError(f"symbols.{symbol}: is not configured")
     engine = Engine(spec_of(child.effective, symbol))
-    publication = Publication(child.config, symbol)
+    publication, books = Publication(child.config, symbol), OrderBooks(child.config, symbol)
     plan = next(plan for plan in symbol_segments(child.config, symbol) if plan.role is Role.RING)
     ring = RingReader.open(plan.name)
     _take_over(child, ring, symbol)
     log.info("begins with an empty map", extra=fields(symbol=symbol, pending=ring.pending))
-    Loop(child, engine, ring, publication).run()
+    Loop(child, engine, ring, publication, books).run()
 
 
 def spec_of(effective: Effective, symbol: str) -> EngineSpec:
