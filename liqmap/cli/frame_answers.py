@@ -173,7 +173,11 @@ _WORDS: Final[Mapping[Kind, Any]] = {
     },
     Kind.MARK_PRICE: lambda event: {"mark_price": event.price, "index_price": _number(event.extra)},
     Kind.OPEN_INTEREST: lambda event: {"open_interest_base": _number(event.quantity)},
-    Kind.FUNDING: lambda event: {"funding_rate": event.quantity, "next_funding_ms": _time(event.detail)},
+    Kind.FUNDING: lambda event: {
+        "funding_rate": _number(event.quantity),
+        "interval_h": _number(event.extra),
+        "next_funding_ms": _time(event.detail),
+    },
     Kind.RATIO: lambda event: {"ratio": Ratio(event.side).name.lower(), "long_share": _number(event.quantity)},
 }
 

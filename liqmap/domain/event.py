@@ -18,6 +18,7 @@ absence is never zero):
 
 `venue_ms` is the venue's own time of the fact (for GAP: from_ms); `receive_ns` is ingest's, and is engine time.
 `covers_ms`: the span an open-interest reading speaks for when it is longer than an instant (an hourly close), else -1.
+A FUNDING without a rate (NaN) tells the interval alone: what the venue's list of intervals says of a contract.
 `topic` is the feed it came by; `instrument` its number in the configured instrument table (0xFFFF: none).
 `flags`: see FLAG_*. A GAP record is written when a gap opens (detail -1) and again when it closes.
 """

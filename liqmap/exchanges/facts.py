@@ -62,10 +62,15 @@ def mark_price(contract: Instrument, receive_ns: int, venue_ms: int, mark: float
     return _new(Event, (receive_ns, venue_ms, mark, NAN, index, MISSING, _MARK, venue, 0, 0, _MARKS, number))
 
 
-def funding(contract: Instrument, receive_ns: int, venue_ms: int, rate: float, next_ms: int = MISSING) -> Event:
-    """The rate of the coming settlement, per interval, and its time."""
+def funding(
+    contract: Instrument, receive_ns: int, venue_ms: int, rate: float, next_ms: int = MISSING, interval_h: float = NAN
+) -> Event:
+    """The rate of the coming settlement, per interval, its time, and the interval in hours.
+
+    A rate of NaN: the interval alone, as a list of intervals tells it; it outranks the one that comes with a rate.
+    """
     venue, number = contract.venue, contract.number
-    return _new(Event, (receive_ns, venue_ms, NAN, rate, NAN, next_ms, _FUNDING, venue, 0, 0, _FUNDINGS, number))
+    return _new(Event, (receive_ns, venue_ms, NAN, rate, interval_h, next_ms, _FUNDING, venue, 0, 0, _FUNDINGS, number))
 
 
 def open_interest(contract: Instrument, receive_ns: int, venue_ms: int, one_sided_base: float) -> Event:

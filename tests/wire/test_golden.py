@@ -22,7 +22,7 @@ def test_frames_say_byte_for_byte_what_is_written_beside_them(path: Path) -> Non
 def test_every_venue_has_golden_liquidations_trades_books_and_control_frames() -> None:
     for venue in VENUES_BY_NAME:
         names = {path.stem for path in (GOLDEN / venue).glob("*.jsonl")}
-        assert {"liquidations", "trades", "books", "control"} <= names
+        assert {"liquidations", "trades", "books", "control", "ratios"} <= names
 
 
 @pytest.mark.parametrize("path", files(), ids=lambda path: f"{path.parent.name}-{path.stem}")

@@ -52,6 +52,8 @@ from liqmap.exchanges.wire import (
     said_price,
 )
 
+FUNDING_INTERVAL_H: Final = 8.0
+"""Of every contract but those that /fapi/v1/fundingInfo lists; frames do not say it."""
 USD_M: Final = 1
 _LIQUIDATED: Final[Mapping[str, int]] = {"SELL": LONG, "BUY": SHORT}
 
@@ -184,8 +186,10 @@ def _mark_price(row: MarkPrice, receive_ns: int, contracts: Contracts) -> tuple[
     if contract is None or row.st != USD_M:
         return unused_row(row.s, row.st)
     mark = mark_price(contract, receive_ns, row.E, row.p, said_price(row.i))
-    rate = said(row.r)
-    return (mark,) if isnan(rate) else (mark, funding(contract, receive_ns, row.E, rate, said_ms(row.T)))
+    rate, next_ms = said(row.r), said_ms(row.T)
+    if isnan(rate):
+        return (mark,)
+    return (mark, funding(contract, receive_ns, row.E, rate, next_ms, FUNDING_INTERVAL_H))
 
 
 def _force_order(row: ForceOrder, receive_ns: int, contracts: Contracts) -> tuple[Fact, ...]:

@@ -10,7 +10,7 @@ from liqmap.domain.enums import Ratio, Venue
 from liqmap.domain.event import MISSING
 from liqmap.domain.instrument import Contracts, Instrument, InstrumentTable
 from liqmap.exchanges.adapter import BookUpdate, Fact, Ignored, Malformed, PollPlan
-from liqmap.exchanges.binance.frames import USD_M, unused_row
+from liqmap.exchanges.binance.frames import FUNDING_INTERVAL_H, USD_M, unused_row
 from liqmap.exchanges.facts import funding, mark_price, open_interest, ratio
 from liqmap.exchanges.wire import (
     DECODING_FAULTS,
@@ -91,7 +91,9 @@ def _read_premium_index(body: bytes, asked: str, receive_ns: int, contracts: Con
         return unused_row(reply.symbol, USD_M)
     mark = mark_price(contract, receive_ns, reply.time, reply.markPrice, said_price(reply.indexPrice))
     rate, next_ms = said(reply.lastFundingRate), said_ms(reply.nextFundingTime)
-    return (mark,) if isnan(rate) else (mark, funding(contract, receive_ns, reply.time, rate, next_ms))
+    if isnan(rate):
+        return (mark,)
+    return (mark, funding(contract, receive_ns, reply.time, rate, next_ms, FUNDING_INTERVAL_H))
 
 
 def _read_depth(body: bytes, asked: str, _receive_ns: int, contracts: Contracts) -> Sequence[Fact]:

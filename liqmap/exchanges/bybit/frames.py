@@ -88,6 +88,7 @@ class Ticker(Struct, gc=False):
     openInterest: MaybeLevel = None  # noqa: N815
     singleOpenInterest: MaybeLevel = None  # noqa: N815
     fundingRate: MaybeRate = None  # noqa: N815
+    fundingIntervalHour: MaybeLevel = None  # noqa: N815
     nextFundingTime: MaybeMilliseconds = None  # noqa: N815
 
 
@@ -118,12 +119,15 @@ class Frame(Struct, Generic[Row], gc=False):
 class Known:
     """What the ticker of one contract said so far on this connection."""
 
-    __slots__ = ("index", "next_ms", "rate")
+    __slots__ = ("index", "interval_h", "next_ms", "one_sided", "rate")
 
     def __init__(self) -> None:
         self.index = NAN
         self.rate = NAN
+        self.interval_h = NAN
         self.next_ms = MISSING
+        self.one_sided: bool | None = None
+        """Which field the open interest of this connection comes from; None: neither was said yet."""
 
 
 def unused_row(name: str) -> Ignored:
@@ -236,22 +240,38 @@ def merged(known: Known, ticker: Ticker, contract: Instrument, venue_ms: int, re
     if isinstance(ticker.markPrice, float):
         facts.append(mark_price(contract, receive_ns, venue_ms, ticker.markPrice, known.index))
     if ticker.openInterest is not None or ticker.singleOpenInterest is not None:
-        one_sided = _one_sided(ticker)
+        one_sided = _one_sided(known, ticker)
         if not isnan(one_sided):
             facts.append(open_interest(contract, receive_ns, venue_ms, one_sided * contract.contract_base))
-    if ticker.fundingRate is not None or ticker.nextFundingTime is not None:
-        rate, next_ms = said(ticker.fundingRate), said_ms(ticker.nextFundingTime)
-        known.rate = known.rate if isnan(rate) else rate
-        known.next_ms = known.next_ms if next_ms == MISSING else next_ms
-        if not isnan(known.rate) and not (isnan(rate) and next_ms == MISSING):
-            facts.append(funding(contract, receive_ns, venue_ms, known.rate, known.next_ms))
+    if ticker.fundingRate is not None or ticker.nextFundingTime is not None or ticker.fundingIntervalHour is not None:
+        facts.extend(_funding(known, ticker, contract, venue_ms, receive_ns))
     return facts
 
 
-def _one_sided(ticker: Ticker) -> float:
-    """One side's open interest, NaN when this ticker says none: the venue's own one-sided field, else half."""
-    single = said_price(ticker.singleOpenInterest)
-    return said_price(ticker.openInterest) / 2 if isnan(single) else single
+def _one_sided(known: Known, ticker: Ticker) -> float:
+    """One side's open interest, NaN when this ticker says none: the venue's own one-sided field, else half of both.
+
+    The first that is said decides for the connection, and the other is passed over from then on: were they ever to
+    disagree, a ticker that brings one and then the other would look like positions opened and closed.
+    """
+    single, both = said_price(ticker.singleOpenInterest), said_price(ticker.openInterest)
+    if known.one_sided is None and not (isnan(single) and isnan(both)):
+        known.one_sided = not isnan(single)
+    return single if known.one_sided else both / 2
+
+
+def _funding(known: Known, ticker: Ticker, contract: Instrument, venue_ms: int, receive_ns: int) -> Sequence[Fact]:
+    """What the ticker tells anew of funding, filled up with what is known."""
+    rate, next_ms = said(ticker.fundingRate), said_ms(ticker.nextFundingTime)
+    interval_h = said_price(ticker.fundingIntervalHour)
+    if isnan(rate) and isnan(interval_h) and next_ms == MISSING:
+        return ()
+    known.rate = known.rate if isnan(rate) else rate
+    known.interval_h = known.interval_h if isnan(interval_h) else interval_h
+    known.next_ms = known.next_ms if next_ms == MISSING else next_ms
+    if isnan(known.rate):
+        return ()
+    return (funding(contract, receive_ns, venue_ms, known.rate, known.next_ms, known.interval_h),)
 
 
 def _not_used(_session: BybitSession, frame: Frame[Any], _receive_ns: int) -> Sequence[Fact]:

@@ -62,6 +62,10 @@ _LIQUIDATED: Final[Mapping[tuple[str, str], int]] = {
     ("buy", ""): SHORT,
 }
 
+HOUR_MS: Final = 3_600_000
+LONGEST_INTERVAL_H: Final = 24
+INDEX_KEPT_NS: Final = 120 * 10**9
+"""An index price is told each 100 ms when it changes, else each minute: an older one is told no more."""
 SIZE_TOLERANCE: Final = 0.01
 """How far `oi` times the contract size may be from `oiCcy`, as a share, before the contract size is in doubt."""
 
@@ -119,11 +123,12 @@ class InterestRow(Struct, gc=False):
 
 
 class FundingRow(Struct, gc=False):
-    """`funding-rate`: the rate that is settled at `fundingTime`."""
+    """`funding-rate`: the rate that is settled at `fundingTime`; the interval is from there to `nextFundingTime`."""
 
     instId: str  # noqa: N815
     fundingRate: MaybeRate = None  # noqa: N815
     fundingTime: MaybeMilliseconds = None  # noqa: N815
+    nextFundingTime: MaybeMilliseconds = None  # noqa: N815
     ts: MaybeMilliseconds = None
 
 
@@ -172,7 +177,8 @@ class OkxSession:
 
     def __init__(self, instruments: InstrumentTable) -> None:
         self._contracts = instruments.of(Venue.OKX)
-        self._index: dict[str, float] = {}
+        self._index: dict[str, tuple[float, int]] = {}
+        """Price and time of receipt, by the index's name."""
 
     def use(self, instruments: InstrumentTable) -> None:
         """Look contracts up in this table from now on."""
@@ -239,10 +245,10 @@ class OkxSession:
     def _marks(self, frame: Frame[MarkRow], receive_ns: int) -> Sequence[Fact]:
         return marks(frame.data, receive_ns, self._contracts, self._index) or (Ignored("no rows"),)
 
-    def _indices(self, frame: Frame[IndexRow], _receive_ns: int) -> Sequence[Fact]:
+    def _indices(self, frame: Frame[IndexRow], receive_ns: int) -> Sequence[Fact]:
         for row in frame.data:
             if self._contracts[f"{row.instId}-SWAP"] is not None:
-                self._index[row.instId] = row.idxPx
+                self._index[row.instId] = row.idxPx, receive_ns
         return (Ignored("index price, told with the mark price"),)
 
     def _interests(self, frame: Frame[InterestRow], receive_ns: int) -> Sequence[Fact]:
@@ -280,7 +286,7 @@ def _liquidation(name: str, row: LiquidationDetail, receive_ns: int, contracts: 
 
 
 def marks(
-    rows: Sequence[MarkRow], receive_ns: int, contracts: Contracts, index_prices: Mapping[str, float]
+    rows: Sequence[MarkRow], receive_ns: int, contracts: Contracts, index_prices: Mapping[str, tuple[float, int]]
 ) -> list[Fact]:
     """Mark prices, with the index price where its channel told one."""
     facts: list[Fact] = []
@@ -289,7 +295,8 @@ def marks(
         if contract is None:
             facts.append(unused_row(row.instId))
             continue
-        index = index_prices.get(row.instId.removesuffix("-SWAP"), NAN)
+        index, told_ns = index_prices.get(row.instId.removesuffix("-SWAP"), (NAN, receive_ns))
+        index = index if receive_ns - told_ns <= INDEX_KEPT_NS else NAN
         facts.append(mark_price(contract, receive_ns, row.ts, row.markPx, index))
     return facts
 
@@ -322,8 +329,17 @@ def fundings(rows: Sequence[FundingRow], receive_ns: int, contracts: Contracts) 
         elif isnan(rate):
             facts.append(Ignored("no funding rate", row.instId))
         else:
-            facts.append(funding(contract, receive_ns, said_ms(row.ts), rate, said_ms(row.fundingTime)))
+            settled_ms, after_ms = said_ms(row.fundingTime), said_ms(row.nextFundingTime)
+            interval_h = _interval_h(settled_ms, after_ms)
+            facts.append(funding(contract, receive_ns, said_ms(row.ts), rate, settled_ms, interval_h))
     return facts
+
+
+def _interval_h(settled_ms: int, after_ms: int) -> float:
+    """Hours from one settlement to the next, NaN where either is not said or they make no sense."""
+    hours = (after_ms - settled_ms) / HOUR_MS
+    said_both = settled_ms != MISSING and after_ms != MISSING
+    return hours if said_both and 0 < hours <= LONGEST_INTERVAL_H else NAN
 
 
 def books(rows: Sequence[BookRow], name: str, snapshot: bool, contracts: Contracts) -> Sequence[Fact]:
