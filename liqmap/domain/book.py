@@ -1,7 +1,7 @@
 """The order book of one contract at one venue: levels as said, keyed by whole numbers, and how far it is complete.
 
 Levels are (price, qty_base) as the venue's frames said them. The key of a level is its price in units of
-`PRICE_QUANTUM`, rounded to a whole number: equal decimals are one key, however they were spelled ("43443.70" and
+1e-11, rounded to a whole number: equal decimals are one key, however they were spelled ("43443.70" and
 "43443.7"), so no float ever leaves a ghost level behind. Nothing is summed while updates come, so nothing can drift:
 dollars per bucket are computed from the levels when they are asked for.
 
@@ -25,10 +25,9 @@ from liqmap.domain.grid import Window
 Level = tuple[float, float]
 """Price in quote currency, quantity in base coin; a quantity of 0 removes the level."""
 
-PRICE_QUANTUM: Final = 1e-11
-"""The finest tick of any listed contract (OKX)."""
-
 _KEYS_PER_UNIT: Final = 1e11
+"""The finest tick of any listed contract is 1e-11 (OKX)."""
+
 _SPARE_HEAP: Final = 64
 
 
