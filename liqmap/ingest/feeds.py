@@ -94,6 +94,8 @@ class Feeds:
         self.sources: dict[str, SourceState] = {}
         self.venues: dict[Venue, VenueState] = {}
         self.gaps = GapList()
+        self.kept_until: dict[str, tuple[int, GapReason]] = {}
+        """By symbol, until when (engine ns) an ingest before this one kept its events, and why not longer."""
         self.quarantined = 0
         self.finished = False
 
@@ -126,7 +128,15 @@ class Feeds:
         if feed not in self.feeds:
             self.feeds[feed] = FeedState(source, quiet, now_ns, every_s)
             if feed.symbol:
+                self._missed_before(feed, now_ns)
                 self._miss(feed, GapReason.NOT_CONNECTED)
+
+    def _missed_before(self, feed: Feed, now_ns: int) -> None:
+        """What went by between an ingest before this one and now is a gap of its own, known from its end to its end."""
+        until_ns, reason = self.kept_until.get(feed.symbol, (now_ns, GapReason.STOPPED))
+        if until_ns < now_ns:
+            self.gaps.open(feed, until_ns // _MS, reason)
+            self.gaps.close(feed, now_ns // _MS)
 
     def state_of(self, feed: Feed, source: str, now_ns: int) -> FeedState:
         """The state of a feed. One that nobody announced (a stream may carry several) is followed from here."""
