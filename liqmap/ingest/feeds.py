@@ -14,6 +14,7 @@ from typing import Final
 from liqmap.domain.enums import GapReason, Topic, Venue
 from liqmap.ingest.gaps import Feed, GapList
 from liqmap.ingest.handoff import LinkState
+from liqmap.store.journal import Standing
 
 _SLOWNESS: Final = {
     Topic.TRADE: 2.0,
@@ -96,6 +97,8 @@ class Feeds:
         self.gaps = GapList()
         self.kept_until: dict[str, tuple[int, GapReason]] = {}
         """By symbol, until when (engine ns) an ingest before this one kept its events, and why not longer."""
+        self.journal = Standing()
+        self.capture = Standing()
         self.quarantined = 0
         self.finished = False
 

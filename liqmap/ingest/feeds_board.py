@@ -52,6 +52,8 @@ def painter(feeds: Feeds, as_of_ns: int, set_aside: SetAside | None = None) -> C
         record["quarantined"] = feeds.quarantined
         reasons = [] if set_aside is None else _paint_quarantine(record, set_aside)
         record["finished"] = int(feeds.finished)
+        record["journal_state"], record["journal_bytes"], record["journal_unwritten"] = feeds.journal
+        record["capture_state"], record["capture_bytes"], record["capture_dropped"] = feeds.capture
         for name, rows, dtype in (
             ("venue", venues, VENUE_ROW),
             ("link", links, LINK_ROW),

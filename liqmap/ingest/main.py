@@ -20,6 +20,7 @@ from liqmap.ingest.before import last_written_ns, liquidations_said
 from liqmap.ingest.feeds import Feeds
 from liqmap.ingest.feeds_board import painter
 from liqmap.ingest.handoff import Handoff
+from liqmap.ingest.keeping import Keeping
 from liqmap.ingest.lanes import Lane
 from liqmap.ingest.poller import RequestsFetcher
 from liqmap.ingest.router import Router
@@ -70,12 +71,18 @@ def listen(child: Child, epoch: int) -> None:
 
     router = Router(settings, child.clock, handoff, feeds, quarantine, child.mode.speed)
 
+    keeping = Keeping(config, child.paths.lib_dir, Source(child.mode.source), router)
+    numbered: dict[str, Lane] = {}
+
     def lane(symbol: str) -> Lane:
         name = segment_name(instance, "ring", symbol)
         if child.mode.source != Source.REPLAY:
             # An ingest before us may have been ahead of a wall clock that was set back since. Workers do not go back.
             router.time.at(last_written_ns(name))
-        return Lane(symbol, RingWriter.open(name), first_sequence(epoch))
+        # A symbol that was taken away and comes back goes on counting: no number is given twice.
+        first = numbered[symbol].next_sequence if symbol in numbered else first_sequence(epoch)
+        numbered[symbol] = Lane(symbol, RingWriter.open(name), first, keeping.journal(symbol))
+        return numbered[symbol]
 
     around = Surroundings(
         clock=child.clock,
@@ -84,6 +91,7 @@ def listen(child: Child, epoch: int) -> None:
         fetcher=lambda: RequestsFetcher(settings.connect_timeout_s),
         draw=random.random,
         lane=lane,
+        use=keeping.use,
     )
     switchboard = Switchboard(router, config, shipped_instruments(), around)
     router.replies.take_listing = switchboard.take_listing
@@ -95,11 +103,13 @@ def listen(child: Child, epoch: int) -> None:
     while not child.should_stop() and not has_ended(child.mode, router.time.now_ns):
         if router.turn(min(_LONGEST_TURN_S, router.until_tick_s)):
             switchboard.check()
+            keeping.tell()
             _publish(child, router, board, handoff)
         if child.reload.is_set():
             _reload(child, switchboard)
     switchboard.stop(_STOP_S, lambda: router.turn(0.05))
     router.stop()
+    keeping.close()
     feeds.finished = has_ended(child.mode, router.time.now_ns)
     _publish(child, router, board, handoff)
     if not child.should_stop():

@@ -9,7 +9,7 @@ import logging
 import queue
 import threading
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Protocol
 
 from liqmap.clock import Clock
 from liqmap.config import IngestConfig
@@ -82,6 +82,17 @@ class Listener:
     """False: it carries quiet streams only, so anything at all confirms it."""
 
 
+class FrameLog(Protocol):
+    """What writes down everything the router acts on, in the order in which it does (`capturing`): each message before
+    it is handled, and the clocks of each turn. Played again, it makes the same events."""
+
+    def took(self, message: Message, engine_ns: int) -> None:
+        """This message is handled now."""
+
+    def turned(self, wall_ns: int, monotonic_ns: int) -> None:
+        """What waited is handled; the clocks say this."""
+
+
 class Router:
     """Owned by one thread: the first that calls `turn` (or anything else)."""
 
@@ -108,6 +119,7 @@ class Router:
         self.set_aside = SetAside(feeds, quarantine)
         self.replies = Replies(feeds, self.time, self.flow, self.set_aside)
         self._next_tick_ns = self._next_look_ns = 0
+        self.frame_log: FrameLog | None = None
         self._owner: int | None = None
         self.frames = 0
 
@@ -136,11 +148,16 @@ class Router:
         """
         self._own()
         for message in self._handoff.take(timeout_s):
+            if self.frame_log is not None:
+                self.frame_log.took(message, self.time.now_ns)
             self._handle(message)
-        now_ns = self._look_at_clocks()
-        looked = self._clock.monotonic_ns() >= self._next_look_ns
+        wall_ns, monotonic_ns = self._clock.now_ns(), self._clock.monotonic_ns()
+        if self.frame_log is not None:
+            self.frame_log.turned(wall_ns, monotonic_ns)
+        now_ns = self._look_at_clocks(wall_ns, monotonic_ns)
+        looked = monotonic_ns >= self._next_look_ns
         if looked:
-            self._next_look_ns = self._clock.monotonic_ns() + _LOOK_NS
+            self._next_look_ns = monotonic_ns + _LOOK_NS
             self._look(now_ns)
         for lane in self.lanes.values():
             lane.flush()
@@ -166,8 +183,8 @@ class Router:
         elif self._owner != caller:
             raise WrongThread("the router belongs to the thread that began with it")
 
-    def _look_at_clocks(self) -> int:
-        now_ns = self.time.look(self._clock.now_ns(), self._clock.monotonic_ns())
+    def _look_at_clocks(self, wall_ns: int, monotonic_ns: int) -> int:
+        now_ns = self.time.look(wall_ns, monotonic_ns)
         if now_ns >= self._next_tick_ns:
             tick_ns = self._settings.tick_ms * 1_000_000
             in_step = now_ns - self._next_tick_ns < tick_ns

@@ -40,6 +40,10 @@ class ListenerDied(RuntimeError):
     """A thread that listens ended without being asked to: a bug, and nobody would hear the venue any more."""
 
 
+def nobody(_instruments: InstrumentTable) -> None:
+    """Nobody wants to know."""
+
+
 @dataclass(frozen=True, slots=True)
 class Surroundings:
     """What every link and poll is given; tests hand in their own."""
@@ -51,6 +55,10 @@ class Surroundings:
     draw: Callable[[], float]
     lane: Callable[[str], Lane]
     """Opens the way into the ring of a symbol."""
+    use: Callable[[InstrumentTable], None] = nobody
+    """Told of every table of contracts before it is used."""
+    start: Callable[[threading.Thread], None] = threading.Thread.start
+    """Starts a thread that listens; where frames come from a file, nobody does."""
 
 
 @dataclass(slots=True)
@@ -84,6 +92,7 @@ class Switchboard:
         self._config = config
         wanted = _wanted(config)
         table, unlisted = configured_table(wanted, self._listed.values())
+        self._around.use(table)
         self._router.use(table, self._lanes(config))
         for venue, adapter in ADAPTERS.items():
             section = _section(config, venue)
@@ -188,7 +197,7 @@ class Switchboard:
         self._follow_link(source, plan)
         thread = threading.Thread(target=links.hold, args=(link,), name=source, daemon=True)
         self._links[source] = _RunningLink(link, thread)
-        thread.start()
+        self._around.start(thread)
 
     def _follow_link(self, source: str, plan: LinkPlan) -> None:
         carried = (
@@ -268,7 +277,7 @@ class Switchboard:
             name = f"{venue.name.lower()}/polls"
             thread = threading.Thread(target=polls.poll_forever, args=(poller,), name=name, daemon=True)
             self._pollers[venue] = _RunningPoller(poller, thread)
-            thread.start()
+            around.start(thread)
         return self._pollers[venue].poller
 
 

@@ -15,7 +15,6 @@ import os
 import queue
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -31,13 +30,13 @@ from liqmap.store.journal_reader import JournalEnd, journal_end, symbols_in
 
 SUFFIX: Final = ".lqj"
 HOUR_NS: Final = 3_600_000_000_000
+_LAST_SYNC_S: Final = 5.0
 _RETRY_NS: Final = 1_000_000_000
 
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Standing:
+class Standing(NamedTuple):
     """How writing goes, for the feeds board: `state` 0 off, 1 written, 2 the disk does not take it."""
 
     state: int = 0
@@ -69,6 +68,8 @@ class SymbolJournal:
         self._retry_ns = 0
         self.unwritten = 0
         self.written = 0
+        self.last_ns = -1
+        """Engine time of the last event that was written."""
 
     @property
     def failing(self) -> bool:
@@ -92,9 +93,8 @@ class SymbolJournal:
         try:
             if self._fd < 0 or first_ns // HOUR_NS != self._hour:
                 self._begin(first_ns // HOUR_NS, first_sequence if self._hole is None else self._hole.first_sequence)
-            if self._hole is not None:
-                self._fill(self._hole)
-            self._put(BatchKind.EVENTS, len(events) // EVENT_BYTES, first_sequence, events)
+            self._put(BatchKind.EVENTS, first_sequence, events)
+            self.last_ns = _receive_ns(events, len(events) - EVENT_BYTES)
         except OSError as error:
             self._fail(first_sequence, events, error)
 
@@ -103,9 +103,7 @@ class SymbolJournal:
         if self._fd < 0:
             return
         try:
-            if self._hole is not None:
-                self._fill(self._hole)
-            self._put(BatchKind.END, 0, 0, b"")
+            self._put(BatchKind.END, 0, b"")
         except OSError as error:
             log.error(  # noqa: TRY400
                 "the journal could not be closed properly", extra=fields(file=self._path, reason=error.strerror)
@@ -120,30 +118,32 @@ class SymbolJournal:
         self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC, 0o640)
         self._path, self._hour, self._size = path, hour, 0
         self._orders.put(Begun(path))
-        self._hand_over(header_bytes(self._describe, hour_ms, first_sequence), b"")
+        self._hand_over([header_bytes(self._describe, hour_ms, first_sequence)])
 
-    def _put(self, kind: BatchKind, count: int, first_sequence: int, payload: bytes) -> None:
-        self._hand_over(batch_header(kind, count, first_sequence, payload), payload)
+    def _put(self, kind: BatchKind, first_sequence: int, payload: bytes) -> None:
+        """One batch, with the hole in front of it if there is one. Raises OSError."""
+        count = len(payload) // EVENT_BYTES
+        parts = [batch_header(kind, count, first_sequence, payload), payload]
+        hole = self._hole
+        if hole is not None:
+            told = hole_bytes(hole.from_ns, hole.to_ns, hole.events)
+            parts = [batch_header(BatchKind.HOLE, 0, hole.first_sequence, told), told, *parts]
+        self._hand_over(parts)
         self.written += count
+        if hole is not None:
+            self._hole = None
+            log.warning(
+                "the journal is written again",
+                extra=fields(symbol=self._describe.symbol, events_missing=hole.events, file=self._path),
+            )
 
-    def _hand_over(self, head: bytes, payload: bytes) -> None:
+    def _hand_over(self, parts: list[bytes]) -> None:
         """All of it to the kernel, or nothing: what was taken of a part is cut off again. Raises OSError."""
-        whole = len(head) + len(payload)
-        taken = os.writev(self._fd, [head, payload])
-        if taken == whole:
-            self._size += whole
-            return
-        os.ftruncate(self._fd, self._size)
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    def _fill(self, hole: _Hole) -> None:
-        """Write the hole down; from here on it is history."""
-        self._put(BatchKind.HOLE, 0, hole.first_sequence, hole_bytes(hole.from_ns, hole.to_ns, hole.events))
-        self._hole = None
-        log.warning(
-            "the journal is written again",
-            extra=fields(symbol=self._describe.symbol, events_missing=hole.events, file=self._path),
-        )
+        whole = sum(map(len, parts))
+        if os.writev(self._fd, parts) != whole:
+            os.ftruncate(self._fd, self._size)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        self._size += whole
 
     def _fail(self, first_sequence: int, events: bytes, error: OSError) -> None:
         if self._hole is None:
@@ -168,9 +168,10 @@ class SymbolJournal:
         self._hole = known._replace(to_ns=last_ns, events=known.events + count)
 
     def _let_go(self) -> None:
-        os.close(self._fd)
-        self._fd = -1
-        self._orders.put(Ended(self._path))
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+            self._orders.put(Ended(self._path))
 
 
 class Journals:
@@ -224,11 +225,11 @@ class Journals:
         return sum(journal.written for journal in self._journals.values())
 
     def close(self) -> None:
-        """End every file properly and wait until the disk has it. Files of closed hours stay as they are now."""
+        """End every file properly and wait (not for ever) until the disk has it."""
         for journal in self._journals.values():
             journal.close()
         self._orders.put(None)
-        self._keeper.join()
+        self._keeper.join(_LAST_SYNC_S)
 
 
 def _receive_ns(events: bytes, offset: int) -> int:

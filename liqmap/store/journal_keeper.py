@@ -96,7 +96,7 @@ class _Keeper:
             self._obey(order)
         for path in list(self._open):
             self._end(path)
-        self._turn()
+        self._turn(last=True)
 
     def _obey(self, order: Begun | Ended) -> None:
         if isinstance(order, Begun):
@@ -117,11 +117,11 @@ class _Keeper:
             self._sync(path, fd)
             os.close(fd)
 
-    def _turn(self) -> None:
-        """Sync; then, while there is time, one closed file, and now and then what is old."""
+    def _turn(self, *, last: bool = False) -> None:
+        """Sync; then one closed file, and now and then what is old. The last turn leaves the rest to a successor."""
         for path, fd in self._open.items():
             self._sync(path, fd)
-        if self._settings.compress and self._closed:
+        if self._settings.compress and self._closed and not last:
             path = self._closed.pop(0)
             try:
                 compress(path)
