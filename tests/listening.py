@@ -21,11 +21,12 @@ from liqmap.config.shipped import shipped_instruments
 from liqmap.domain.enums import Kind
 from liqmap.domain.event import EVENT_DTYPE
 from liqmap.domain.instrument import Instrument
+from liqmap.ingest.account_book import AccountBook
 from liqmap.ingest.feeds import Feeds
 from liqmap.ingest.feeds_board import painter
+from liqmap.ingest.fetcher import RequestsFetcher
 from liqmap.ingest.handoff import Handoff
 from liqmap.ingest.lanes import Lane
-from liqmap.ingest.poller import RequestsFetcher
 from liqmap.ingest.router import Router
 from liqmap.ingest.switchboard import Surroundings, Switchboard
 from liqmap.ingest.transport import Connector, WebsocketConnector
@@ -69,8 +70,10 @@ class Listening:
         self.handoff = Handoff(settings.queue_frames)
         self.quarantine = Quarantine(directory, settings.quarantine_frames, settings.quarantine_bytes)
         self.router = Router(settings, self.clock, self.handoff, self.feeds, self.quarantine)
+        self.accounts = AccountBook(config, self.clock, directory / "bans.json")
         around = Surroundings(
             clock=self.clock,
+            accounts=self.accounts,
             handoff=self.handoff,
             connect=connect
             or WebsocketConnector(settings.connect_timeout_s, settings.max_frame_bytes, self.clock.now_ns),

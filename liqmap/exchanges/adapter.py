@@ -135,6 +135,7 @@ class PollPlan:
     """One REST request to repeat. `weight` in the venue's own units, charged to the budget named `budget`.
 
     `name` is `<request>` or `<request>.<instrument>`: it says how to read the answer and whose answer it must be.
+    `after_s`: ask that long after each multiple of `every_s` UTC (a bar was closed then); None: in any rhythm.
     """
 
     venue: Venue
@@ -145,6 +146,7 @@ class PollPlan:
     every_s: float
     weight: int = 1
     budget: str = "rest"
+    after_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +169,19 @@ class Limits:
     connects: Budget | None = None
     messages: Budget | None = None
     operations: Budget | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a venue says, with an answer, of one of our request budgets. None: it does not say that.
+
+    `used`: weight that this IP has spent in the venue's running window, other programs' requests included.
+    `until_ms`: the budget is spent, and this is when (by the venue's clock) there will be more.
+    """
+
+    budget: str
+    used: int | None = None
+    until_ms: int | None = None
 
 
 class RefusalKind(Enum):
@@ -227,6 +242,7 @@ class Adapter:
     `request_of(url, body)`: the PollPlan.name that a recorded reply answers, by its URL ("": by its shape), or None.
     `budgets`: the request budgets of one IP; PollPlan.budget names one of them.
     `limits`: what else a venue allows.
+    `usage(headers)`: what an answer (names of headers in lower case) says of a request budget; None: nothing.
     `book_rule`: how its order books are followed.
     `book_plan(config, instrument)`: the request for a book's snapshot; None where the stream brings it.
     """
@@ -245,5 +261,6 @@ class Adapter:
     refused_name: Callable[[str], str | None]
     request_of: Callable[[str, bytes], str | None]
     limits: Limits
+    usage: Callable[[Mapping[str, str]], Usage | None]
     book_rule: BookRule
     book_plan: Callable[[Any, Instrument], PollPlan | None]

@@ -12,6 +12,7 @@ from enum import Enum
 from typing import Final
 
 from liqmap.domain.enums import GapReason
+from liqmap.exchanges.adapter import PollPlan
 from liqmap.ingest.frames import BadFrame
 
 _BYTES_PER_FRAME: Final = 1024
@@ -94,22 +95,26 @@ class Changed:
 
 @dataclass(frozen=True, slots=True)
 class Polled:
-    """The body of a REST reply with status 200."""
+    """The body of a REST reply with status 200. `asked_ns`: when the request left; `plan`: of a request that was made
+    once, None for the polls."""
 
     source: str
     receive_ns: int
     body: bytes
+    asked_ns: int = -1
+    plan: PollPlan | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class PollFailed:
-    """A poll that gave nothing; nothing is written for it."""
+    """A poll that gave nothing; nothing is written for it. `plan`: of a request that was made once."""
 
     source: str
     at_ns: int
     reason: str
     gap: GapReason
     delay_s: float
+    plan: PollPlan | None = None
 
 
 Message = Opened | Frames | BadFrames | Ended | Changed | Polled | PollFailed

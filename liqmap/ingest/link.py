@@ -15,7 +15,8 @@ first and closes the old one when the new one delivers; the router removes what 
 import logging
 import queue
 import threading
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -23,9 +24,10 @@ from liqmap.clock import Clock
 from liqmap.config import IngestConfig
 from liqmap.domain.enums import GapReason, Topic
 from liqmap.exchanges.adapter import Adapter, LinkPlan, Refusal, RefusalKind
+from liqmap.ingest.accounts import VenueAccount
 from liqmap.ingest.backoff import Backoff
-from liqmap.ingest.freeze import VenueFreeze
 from liqmap.ingest.handoff import BadFrames, Changed, Ended, Frames, Handoff, LinkState, Opened
+from liqmap.ingest.pace import Pace
 from liqmap.ingest.transport import Connector, HandshakeRefused, Transport, TransportError
 from liqmap.logs import fields
 
@@ -33,7 +35,13 @@ TURN_S: Final = 0.25
 """How long a link may sleep on its socket before it looks at its orders and its clock again."""
 
 _ROTATION_TURN_S: Final = 0.02
-_ROTATION_GIVES_UP_S: Final = 60.0
+_ROTATION_AGAIN_S: Final = 60.0
+_NOTICED_AGAIN_S: Final = 5.0
+"""A rotation that did not come about is tried again after this; when the venue said that it will close, sooner."""
+
+_STAGGER_S: Final = 1.0
+"""Links that wait for the same moment come spread over this."""
+
 _ROTATION_JITTER: Final = 0.06
 """Rotate this share earlier at most, drawn per connection: links opened together must not rotate together."""
 
@@ -84,7 +92,7 @@ class Link:
     clock: Clock
     connect: Connector
     handoff: Handoff
-    freeze: VenueFreeze
+    account: VenueAccount
     draw: Callable[[], float]
     orders: "queue.SimpleQueue[Order]"
     stop: threading.Event
@@ -111,18 +119,19 @@ def hold(link: Link) -> None:
     backoff = Backoff(link.settings.backoff_first_s, link.settings.backoff_ceiling_s, link.draw)
     said = _Saying(link)
     while not link.stop.is_set():
-        frozen_s, why = link.freeze.left(link.clock.monotonic_ns())
-        if frozen_s > 0:
-            said.change(LinkState.REFUSED, why, frozen_s)
-            link.clock.wait(link.stop, frozen_s + link.draw())
+        held_s, why = link.account.connect(link.clock.monotonic_ns())
+        if held_s > 0:
+            if why:
+                said.change(LinkState.REFUSED, why, held_s)
+            link.clock.wait(link.stop, held_s + link.draw() * _STAGGER_S)
             continue
         ending = live(link, backoff, said)
         if ending.asked:
             continue
         delay_s = backoff.next_s(ending.refusal)
         state = LinkState.REFUSED if ending.gap is GapReason.REFUSED else LinkState.BACKOFF
-        if ending.refusal is not None and ending.refusal.kind is RefusalKind.REGION:
-            link.freeze.freeze(link.clock.monotonic_ns(), delay_s, ending.reason)
+        if ending.refusal is not None:
+            link.account.refused(ending.refusal, link.clock.monotonic_ns(), delay_s, handshake=True)
         said.change(state, ending.reason, delay_s)
         link.clock.wait(link.stop, delay_s)
     said.change(LinkState.STOPPED, "asked to stop")
@@ -137,6 +146,7 @@ def live(link: Link, backoff: Backoff, said: "_Saying") -> Ending:
         return _refused(link, error)
     except TransportError as error:
         return Ending(str(error), GapReason.NOT_CONNECTED)
+    link.account.served()
     said.change(LinkState.OPEN)
     successor: _Connection | None = None
     ending = Ending("asked to stop", GapReason.STOPPED, asked=True)
@@ -180,10 +190,12 @@ class _Connection:
         self._dropped = 0
         self.rotate_reason = ""
         self._rotate_ns = self._planned_rotation(link)
+        self._rotate_again_s = _ROTATION_AGAIN_S
+        self._pace = Pace(link.adapter.limits)
+        self._unsaid: deque[str] = deque()
         link.handoff.announce(Opened(link.source, self.number, link.clock.now_ns()))
         try:
-            for text in link.plan.subscribe:
-                self._transport.send(text)
+            self.say(link.plan.subscribe)
         except TransportError as error:
             self.end(Ending(str(error)))
             raise
@@ -205,9 +217,13 @@ class _Connection:
             self._dropped = 0 if taken else self._dropped + len(received.messages)
         if received.bad:
             link.handoff.give(BadFrames(link.source, self.number, received.receive_ns, received.bad))
-        if link.plan.ping is not None and now_ns - self._spoke_ns >= link.plan.ping_every_s * 1e9:
+        self._pace.answered(received.pongs, now_ns)
+        ping = link.plan.ping
+        if ping is not None and now_ns - self._spoke_ns >= link.plan.ping_every_s * 1e9:
             self._spoke_ns = now_ns
-            self._transport.send(link.plan.ping)
+            if self._pace.may_say(ping, now_ns):
+                self._transport.send(ping)
+        self.say(())
         lively_ns = self._data_ns if self._probed else self._heard_ns
         if now_ns - lively_ns > self._patience_s * 1e9:
             what = "no market data" if self._probed else "nothing"
@@ -229,22 +245,29 @@ class _Connection:
         now_ns = self.link.clock.monotonic_ns()
         if self._rotate_ns and now_ns >= self._rotate_ns:
             self.rotate_reason = self.rotate_reason or "planned rotation"
-            self._rotate_ns = now_ns + int(_ROTATION_GIVES_UP_S * 1e9)
+            self._rotate_ns = now_ns + int(self._rotate_again_s * 1e9)
             return True
         return False
 
     def rotate_now(self, reason: str) -> None:
         """The venue said that it will close."""
         self.rotate_reason = reason
+        self._rotate_again_s = _NOTICED_AGAIN_S
         self._rotate_ns = self.link.clock.monotonic_ns()
+
+    def rotate_in(self, seconds: float) -> None:
+        """It is not possible now."""
+        self._rotate_ns = self.link.clock.monotonic_ns() + int(seconds * 1e9)
 
     def overdue(self) -> bool:
         """As a successor: it should have delivered by now."""
         return self.link.clock.monotonic_ns() - self._opened_ns > self.link.settings.probe_timeout_s * 1e9
 
-    def send(self, text: str) -> None:
-        """Send a change of subscription. Raises TransportError."""
-        self._transport.send(text)
+    def say(self, texts: Sequence[str]) -> None:
+        """Say these, and what still waits, as fast as the venue allows. Raises TransportError."""
+        self._unsaid.extend(texts)
+        while self._unsaid and self._pace.may_say(self._unsaid[0], self.link.clock.monotonic_ns()):
+            self._transport.send(self._unsaid.popleft())
 
     def end(self, ending: Ending, last: bool = True) -> None:
         """Close it and say so."""
@@ -264,7 +287,11 @@ def _served(successor: _Connection) -> _Connection | None:
 
 
 def _successor_of(link: Link, socket: _Connection) -> _Connection | None:
-    """Open the next connection beside this one; None (and a later try) when that fails."""
+    """Open the next connection beside this one; None (and a later try) when that fails, or may not be tried now."""
+    held_s, _ = link.account.connect(link.clock.monotonic_ns())
+    if held_s > 0:
+        socket.rotate_in(held_s)
+        return None
     try:
         successor = _Connection(link)
     except TransportError as error:
@@ -294,8 +321,7 @@ def _obey(link: Link, socket: _Connection, successor: _Connection | None) -> Non
         if isinstance(order, Replan):
             link.plan = order.plan
             for connection in by_number.values():
-                for text in order.texts:
-                    connection.send(text)
+                connection.say(order.texts)
             continue
         meant = by_number.get(order.connection)
         if meant is None:

@@ -16,13 +16,14 @@ from liqmap.child import Child, open_child
 from liqmap.config import EXIT_TRY_AGAIN, ConfigError, RunMode
 from liqmap.config.shipped import shipped_instruments
 from liqmap.domain.enums import Source, Venue
+from liqmap.ingest.account_book import AccountBook
 from liqmap.ingest.before import last_written_ns, liquidations_said
 from liqmap.ingest.feeds import Feeds
 from liqmap.ingest.feeds_board import painter
+from liqmap.ingest.fetcher import RequestsFetcher
 from liqmap.ingest.handoff import Handoff
 from liqmap.ingest.keeping import Keeping
 from liqmap.ingest.lanes import Lane
-from liqmap.ingest.poller import RequestsFetcher
 from liqmap.ingest.router import Router
 from liqmap.ingest.sequence import EpochUnreadable, EpochUnwritable, first_sequence, next_epoch
 from liqmap.ingest.switchboard import Surroundings, Switchboard
@@ -84,8 +85,10 @@ def listen(child: Child, epoch: int) -> None:
         numbered[symbol] = Lane(symbol, RingWriter.open(name), first, keeping.journal(symbol))
         return numbered[symbol]
 
+    accounts = AccountBook(config, child.clock, child.paths.lib_dir / "bans.json")
     around = Surroundings(
         clock=child.clock,
+        accounts=accounts,
         handoff=handoff,
         connect=WebsocketConnector(settings.connect_timeout_s, settings.max_frame_bytes, child.clock.now_ns),
         fetcher=lambda: RequestsFetcher(settings.connect_timeout_s),
@@ -104,6 +107,7 @@ def listen(child: Child, epoch: int) -> None:
         if router.turn(min(_LONGEST_TURN_S, router.until_tick_s)):
             switchboard.check()
             keeping.tell()
+            accounts.save()
             _publish(child, router, board, handoff)
         if child.reload.is_set():
             _reload(child, switchboard)

@@ -21,13 +21,14 @@ from liqmap.exchanges.adapter import Adapter, LinkPlan, PollPlan
 from liqmap.exchanges.registry import ADAPTERS
 from liqmap.ingest import link as links
 from liqmap.ingest import poller as polls
+from liqmap.ingest.account_book import AccountBook
 from liqmap.ingest.feeds import SourceState, VenueState
-from liqmap.ingest.freeze import VenueFreeze
+from liqmap.ingest.fetcher import Fetcher
 from liqmap.ingest.gaps import Feed
 from liqmap.ingest.handoff import Handoff
 from liqmap.ingest.lanes import Lane
 from liqmap.ingest.link import Link, Replan
-from liqmap.ingest.poller import Fetcher, Poller
+from liqmap.ingest.poller import Poller
 from liqmap.ingest.replies import Asker
 from liqmap.ingest.router import Listener, Router
 from liqmap.ingest.transport import Connector
@@ -49,6 +50,7 @@ class Surroundings:
     """What every link and poll is given; tests hand in their own."""
 
     clock: Clock
+    accounts: AccountBook
     handoff: Handoff
     connect: Connector
     fetcher: Callable[[], Fetcher]
@@ -84,7 +86,6 @@ class Switchboard:
         self._refused_by_venue: dict[tuple[Venue, str], str] = {}
         self._links: dict[str, _RunningLink] = {}
         self._pollers: dict[Venue, _RunningPoller] = {}
-        self._freezes = {venue: VenueFreeze() for venue in ADAPTERS}
         self._ending: list[threading.Thread] = []
 
     def apply(self, config: Config) -> None:
@@ -187,7 +188,7 @@ class Switchboard:
             around.clock,
             around.connect,
             around.handoff,
-            self._freezes[plan.venue],
+            around.accounts[plan.venue],
             around.draw,
             orders,
             threading.Event(),
@@ -270,7 +271,7 @@ class Switchboard:
                 around.clock,
                 around.fetcher(),
                 around.handoff,
-                self._freezes[venue],
+                around.accounts[venue],
                 around.draw,
                 threading.Event(),
             )

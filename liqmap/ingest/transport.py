@@ -31,6 +31,10 @@ _SEND_TIMEOUT_S: Final = 5.0
 _LAST_WORD_S: Final = 0.5
 _HANDSHAKE_BYTES: Final = 64 * 1024
 
+PONG_EVERY_S: Final = 0.5
+"""Of pings that come faster the newest is answered, this often (RFC 6455 §5.5.3 allows it): what a venue sends must not
+make us say more than it allows."""
+
 
 class TransportError(Exception):
     """The connection cannot be made or is gone; the text is fit for an operator."""
@@ -63,11 +67,13 @@ class ConnectionLost(TransportError):
 
 
 class Received(NamedTuple):
-    """What one read gave: whole messages, and frames that had to be thrown away. Both may be empty."""
+    """What one read gave: whole messages, and frames that had to be thrown away. Both may be empty. `pongs`: how many
+    went out, which venues count."""
 
     receive_ns: int
     messages: list[bytes]
     bad: list[BadFrame]
+    pongs: int = 0
 
 
 class Transport(Protocol):
@@ -119,6 +125,9 @@ class _WebsocketTransport:
         self._reader = FrameReader(max_frame_bytes)
         self._now_ns = now_ns
         self._ended: ConnectionLost | None = None
+        self._ping: bytes | None = None
+        self._ponged_s = -PONG_EVERY_S
+        self._pongs = 0
 
     def receive(self, timeout_s: float) -> Received:
         if self._ended is not None:
@@ -127,18 +136,23 @@ class _WebsocketTransport:
             self._socket.settimeout(timeout_s)
             data = self._socket.recv(_RECEIVE_BYTES)
         except TimeoutError:
-            return Received(self._now_ns(), [], [])
+            self._answer_ping()
+            return self._received(self._now_ns(), [], [])
         except OSError as error:
             raise ConnectionLost(f"connection broke: {_words(error)}") from error
         receive_ns = self._now_ns()
         if not data:
             raise ConnectionLost("connection ended without a close frame")
         messages = self._reader.feed(data)
-        if not self._reader.notices:
+        if not self._reader.notices and self._ping is None:
             return Received(receive_ns, messages, [])
         notices, self._reader.notices = self._reader.notices, []
         self._act_on(notices)
-        return Received(receive_ns, messages, [notice for notice in notices if isinstance(notice, BadFrame)])
+        return self._received(receive_ns, messages, [notice for notice in notices if isinstance(notice, BadFrame)])
+
+    def _received(self, receive_ns: int, messages: list[bytes], bad: list[BadFrame]) -> Received:
+        pongs, self._pongs = self._pongs, 0
+        return Received(receive_ns, messages, bad, pongs)
 
     def _act_on(self, notices: list[Notice]) -> None:
         """Answer the newest ping. An end is kept for the next read, so that what came before it is not lost."""
@@ -147,12 +161,21 @@ class _WebsocketTransport:
                 self._ended = ConnectionLost(f"closed by the venue: {notice.code} {notice.reason}".strip(), notice.code)
             elif isinstance(notice, FramingLost):
                 self._ended = ConnectionLost(f"framing lost: {notice.why}")
-        pings = [notice for notice in notices if isinstance(notice, Ping)]
-        if pings and self._ended is None:
-            try:
-                self._guarded(self._connection.pong, pings[-1].payload)
-            except ConnectionLost as error:
-                self._ended = error
+            elif isinstance(notice, Ping):
+                self._ping = notice.payload
+        self._answer_ping()
+
+    def _answer_ping(self) -> None:
+        """The newest ping, unless one was answered just now: then its answer waits."""
+        now_s = time.monotonic()
+        if self._ping is None or self._ended is not None or now_s - self._ponged_s < PONG_EVERY_S:
+            return
+        try:
+            self._guarded(self._connection.pong, self._ping)
+        except ConnectionLost as error:
+            self._ended = error
+        self._ping, self._ponged_s = None, now_s
+        self._pongs += 1
 
     def send(self, text: str) -> None:
         self._guarded(self._connection.send, text)

@@ -14,8 +14,8 @@ from liqmap.config import IngestConfig
 from liqmap.domain.enums import GapReason, Topic, Venue
 from liqmap.exchanges.adapter import LinkPlan, Stream
 from liqmap.exchanges.registry import ADAPTERS
+from liqmap.ingest.accounts import Hold, VenueAccount
 from liqmap.ingest.frames import BadFrame
-from liqmap.ingest.freeze import VenueFreeze
 from liqmap.ingest.handoff import BadFrames, Changed, Ended, Frames, Handoff, LinkState, Message, Opened
 from liqmap.ingest.link import Delivering, Link, Order, Replan, Rotate, hold
 from liqmap.ingest.transport import (
@@ -61,7 +61,7 @@ class World:
             clock=self.clock,
             connect=self._connect,
             handoff=self.handoff,
-            freeze=VenueFreeze(),
+            account=VenueAccount(ADAPTERS[plan.venue]),
             draw=lambda: 0.5,
             orders=queue.SimpleQueue(),
             stop=threading.Event(),
@@ -165,13 +165,13 @@ def test_a_country_refusal_freezes_this_venue_for_an_hour_and_no_other() -> None
     world.run()
     other.run()
     assert 3600.0 <= world.waits_s[0] <= 3602.0
-    assert world.link.freeze.left(1_000_000_000)[0] > 3600.0
+    assert world.link.account.connect(1_000_000_000)[0] > 3600.0
     assert sum(other.waits_s) < 2.0
 
 
 def test_a_frozen_venue_is_not_asked_before_the_time() -> None:
     world = World(PLAN, [])
-    world.link.freeze.freeze(world.clock.monotonic_ns(), 1800.0, "unavailable from this location")
+    world.link.account.hold(Hold.REGION, world.clock.monotonic_ns(), 1800.0, "unavailable from this location")
     said = world.run()
     assert world.waits_s[0] >= 1800.0
     assert isinstance(said[0], Changed)

@@ -8,11 +8,12 @@ import pytest
 from liqmap.clock import ManualClock
 from liqmap.config import IngestConfig
 from liqmap.domain.enums import GapReason, Topic, Venue
-from liqmap.exchanges.adapter import Budget, PollPlan
+from liqmap.exchanges.adapter import PollPlan
 from liqmap.exchanges.registry import ADAPTERS
-from liqmap.ingest.freeze import VenueFreeze
+from liqmap.ingest.accounts import Hold, VenueAccount
+from liqmap.ingest.fetcher import FetchError, Reply
 from liqmap.ingest.handoff import Handoff, Message, Polled, PollFailed
-from liqmap.ingest.poller import FetchError, Poller, Reply, Spending, poll_forever
+from liqmap.ingest.poller import Poller, poll_forever
 
 JSON = {"content-type": "application/json"}
 GOOD = Reply(200, JSON, b'{"symbol":"BTCUSDT","openInterest":"1","time":1700000000000}')
@@ -40,7 +41,7 @@ class World:
             clock=self.clock,
             fetcher=self,
             handoff=self.handoff,
-            freeze=VenueFreeze(),
+            account=VenueAccount(ADAPTERS[Venue.BINANCE]),
             draw=lambda: 0.5,
             stop=threading.Event(),
         )
@@ -115,7 +116,9 @@ def test_a_rate_limit_stops_every_poll_of_the_venue_for_as_long_as_it_asks() -> 
     said = world.run(plan("a", 10.0), plan("b", 10.0))
     first = world.times("a")[0]
     assert not [at_s for at_s, _ in world.asked if first + 1 < at_s < first + 200]
-    assert [message.gap for message in said if isinstance(message, PollFailed)] == [GapReason.REFUSED]
+    failed = [message for message in said if isinstance(message, PollFailed)]
+    assert {message.source for message in failed} == {"binance/a", "binance/b"}
+    assert [message.gap for message in failed] == [GapReason.REFUSED] * 2
 
 
 def test_a_country_refusal_freezes_the_venue_for_an_hour() -> None:
@@ -124,7 +127,7 @@ def test_a_country_refusal_freezes_the_venue_for_an_hour() -> None:
     assert len(world.times("a")) == 2
     first = world.times("a")[0]
     assert not [at_s for at_s, _ in world.asked if first + 1 < at_s < first + 3600]
-    assert world.poller.freeze.left(world.clock.monotonic_ns())[0] > 0
+    assert world.poller.account.requests_held(world.clock.monotonic_ns())[0] > 0
 
 
 def test_a_changed_plan_keeps_the_rhythm_of_what_stays() -> None:
@@ -135,14 +138,56 @@ def test_a_changed_plan_keeps_the_rhythm_of_what_stays() -> None:
     assert len(world.times("b")) in (2, 3)
 
 
-def test_half_of_the_budget_is_never_passed_in_any_window() -> None:
-    spending, spent, now_ns = Spending(Budget("rest", 100, 60.0)), [], 0
-    while now_ns < 300 * 10**9:
-        wait_s = spending.wait_s(now_ns, 7)
-        if wait_s == 0.0:
-            spending.spend(now_ns, 7)
-            spent.append(now_ns)
-        now_ns += int(wait_s * 1e9) + 10**8
-    for at_ns in spent:
-        assert sum(7 for other in spent if at_ns <= other < at_ns + 60 * 10**9) <= 50
-    assert len(spent) >= 28
+def test_a_request_that_is_made_once_is_not_repeated_and_names_its_plan() -> None:
+    world = World({"a": [GOOD], "once": [GOOD]}, seconds=60)
+    for _ in range(3):
+        world.poller.ask(plan("once", 0.0, weight=20))
+    said = world.run(plan("a", 10.0))
+    assert len(world.times("once")) == 1
+    [answer] = [message for message in said if isinstance(message, Polled) and message.plan is not None]
+    assert answer.plan == plan("once", 0.0, weight=20)
+    assert len(world.times("a")) == 6
+
+
+@pytest.mark.parametrize("failure", [FetchError("x"), Reply(503, {}, b""), Reply(400, JSON, b'{"code":-1121}')])
+def test_a_request_that_is_made_once_and_fails_says_so_and_is_given_up(failure: Reply | Exception) -> None:
+    world = World({"once": [failure]}, seconds=60)
+    world.poller.ask(plan("once"))
+    [failed] = world.run()
+    assert isinstance(failed, PollFailed)
+    assert failed.plan == plan("once")
+    assert len(world.asked) == 1
+
+
+def test_requests_that_are_made_once_spend_from_the_budget_of_the_polls_and_wait_for_it() -> None:
+    world = World({f"once{number}": [GOOD] for number in range(100)}, seconds=59)
+    for number in range(100):
+        world.poller.ask(plan(f"once{number}", weight=20))
+    world.run()
+    assert len(world.asked) == 60, "half of 2400 in a minute, 20 each"
+
+
+def test_a_request_that_is_made_once_waits_out_a_ban() -> None:
+    world = World({"a": [GOOD], "once": [GOOD]}, seconds=600)
+    world.poller.account.hold(Hold.REQUESTS, world.clock.monotonic_ns(), 400.0, "banned")
+    world.poller.ask(plan("once"))
+    world.run(plan("a", 10.0))
+    assert world.times("once") == [pytest.approx(400.0, abs=1.0)]
+
+
+def test_what_follows_bars_is_asked_a_minute_after_each_was_closed() -> None:
+    ratio = PollPlan(Venue.BINANCE, "a", "http://x/a", Topic.RATIO, ("BTC",), 300.0, after_s=60.0)
+    world = World({"a": [GOOD]}, seconds=1500)
+    begin_s = world.clock.now_ns() / 1e9
+    world.run(ratio)
+    after_bar_s = [(begin_s + at_s) % 300 for at_s in world.times("a")[1:]]
+    assert len(after_bar_s) in (4, 5)
+    assert all(60.0 <= at_s <= 76.0 for at_s in after_bar_s)
+
+
+@pytest.mark.finding("M14")
+def test_only_one_asks_for_the_venue_when_a_country_freeze_is_over() -> None:
+    world = World({"a": [Reply(451, {}, b""), Reply(451, {}, b""), GOOD], "b": [GOOD]}, seconds=7400)
+    world.run(plan("a", 10.0), plan("b", 10.0))
+    again = [at_s for at_s, _ in world.asked if 3000 < at_s < 4000]
+    assert len(again) == 1

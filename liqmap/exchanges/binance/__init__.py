@@ -8,7 +8,7 @@ from liqmap.exchanges.adapter import Adapter, BookRule
 from liqmap.exchanges.binance import plans
 from liqmap.exchanges.binance.frames import BinanceSession
 from liqmap.exchanges.binance.listing import listing, refused_name
-from liqmap.exchanges.binance.refusals import refusal
+from liqmap.exchanges.binance.refusals import refusal, usage
 from liqmap.exchanges.binance.replies import BINANCE_SHAPES, binance_reply
 from liqmap.exchanges.plans import request_of
 
@@ -27,6 +27,7 @@ ADAPTER: Final = Adapter(
     refused_name=refused_name,
     request_of=partial(request_of, plans.REQUESTS, BINANCE_SHAPES),
     limits=plans.LIMITS,
+    usage=usage,
     book_rule=BookRule.BINANCE,
     book_plan=plans.book,
 )

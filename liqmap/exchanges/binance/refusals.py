@@ -1,9 +1,10 @@
 """Why Binance did not answer (docs/exchanges.md, "Refusals")."""
 
+import re
 from collections.abc import Mapping
 from typing import Final
 
-from liqmap.exchanges.adapter import Refusal, RefusalKind
+from liqmap.exchanges.adapter import Refusal, RefusalKind, Usage
 from liqmap.exchanges.refusals import (
     BANNED,
     OVERLOAD,
@@ -30,3 +31,9 @@ def refusal(status: int, content_type: str, headers: Mapping[str, str], body: by
     if 200 <= status < 300 and (code is None or code >= 0):
         return None
     return classified(status, code, message, headers, body, _CODES)
+
+
+def usage(headers: Mapping[str, str]) -> Usage | None:
+    """The weight that this IP has spent in the running minute (`X-MBX-USED-WEIGHT-1M`, with every answer)."""
+    used = headers.get("x-mbx-used-weight-1m", "")
+    return Usage("rest", used=int(used)) if re.fullmatch(r"\d{1,9}", used) else None

@@ -8,7 +8,7 @@ from liqmap.exchanges.adapter import Adapter, BookRule
 from liqmap.exchanges.bybit import plans
 from liqmap.exchanges.bybit.frames import BybitSession
 from liqmap.exchanges.bybit.listing import listing, refused_name
-from liqmap.exchanges.bybit.refusals import refusal
+from liqmap.exchanges.bybit.refusals import refusal, usage
 from liqmap.exchanges.bybit.replies import BYBIT_SHAPES, bybit_reply
 from liqmap.exchanges.plans import request_of
 
@@ -27,6 +27,7 @@ ADAPTER: Final = Adapter(
     refused_name=refused_name,
     request_of=partial(request_of, plans.REQUESTS, BYBIT_SHAPES),
     limits=plans.LIMITS,
+    usage=usage,
     book_rule=BookRule.BYBIT,
     book_plan=plans.book,
 )

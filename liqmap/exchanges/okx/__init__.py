@@ -8,7 +8,7 @@ from liqmap.exchanges.adapter import Adapter, BookRule
 from liqmap.exchanges.okx import plans
 from liqmap.exchanges.okx.frames import OkxSession
 from liqmap.exchanges.okx.listing import listing, refused_name
-from liqmap.exchanges.okx.refusals import refusal
+from liqmap.exchanges.okx.refusals import refusal, usage
 from liqmap.exchanges.okx.replies import OKX_SHAPES, okx_reply
 from liqmap.exchanges.plans import request_of
 
@@ -27,6 +27,7 @@ ADAPTER: Final = Adapter(
     refused_name=refused_name,
     request_of=partial(request_of, plans.REQUESTS, OKX_SHAPES),
     limits=plans.LIMITS,
+    usage=usage,
     book_rule=BookRule.OKX,
     book_plan=plans.book,
 )

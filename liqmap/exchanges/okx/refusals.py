@@ -29,3 +29,7 @@ def refusal(status: int, content_type: str, headers: Mapping[str, str], body: by
     if 200 <= status < 300 and code in (None, 0):
         return None
     return classified(status, code, message, headers, body, _CODES)
+
+
+def usage(_headers: Mapping[str, str]) -> None:
+    """OKX says nothing about what is used."""
