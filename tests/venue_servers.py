@@ -7,9 +7,10 @@ with venue_servers(ScriptedMarket("BTC", 60_000.0)) as venues:
 """
 
 import asyncio
+import concurrent.futures
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -167,6 +168,11 @@ class RunningVenues:
 
         assert self._loop is not None
         return asyncio.run_coroutine_threadsafe(run(), self._loop).result(timeout=10)
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> "concurrent.futures.Future[None]":
+        """Have the servers' event loop do something that takes time."""
+        assert self._loop is not None
+        return asyncio.run_coroutine_threadsafe(work, self._loop)
 
     def fault(self, venue: Venue, command: dict[str, Any]) -> dict[str, Any]:
         """Make something go wrong; see liqmap/sim/venues/control.py for the commands."""

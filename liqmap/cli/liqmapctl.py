@@ -12,12 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from liqmap import __version__
+from liqmap.cli.fault_words import USAGE, BadWords, listing, order_of
 from liqmap.client import Client
 from liqmap.config import EXIT_CONFIG, Config, ConfigError, load, parse, paths
 from liqmap.config.home import base_dir, configuration_file
 from liqmap.supervisor.control import ControlClient
 
 EXIT_REFUSED = 1
+EXIT_USAGE = 2
 EXIT_NO_DAEMON = 3
 _LONGEST_WAIT_S = 86_400.0
 
@@ -41,7 +43,15 @@ class _NoDaemon(Exception):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Carry out one command; the exit code."""
-    flags = _parser().parse_args(arguments)
+    parser = _parser()
+    flags = parser.parse_args(arguments)
+    if flags.command == "fault" and {"-h", "--help"} & set(flags.words):
+        print(USAGE)
+        return 0
+    try:
+        order = _order(flags)
+    except BadWords as error:
+        parser.exit(EXIT_USAGE, f"liqmapctl: {error}\n\n{USAGE}\n")
     try:
         client = _connect(flags)
     except _NoDaemon as error:
@@ -49,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ConfigError as error:
         return _fail(str(error), EXIT_CONFIG, flags.json)
     try:
-        answer = client.ask({"do": flags.command, "name": getattr(flags, "name", "")})
+        answer = client.ask(order)
     except TimeoutError:
         return _fail("the daemon does not answer", EXIT_NO_DAEMON, flags.json)
     except (OSError, ValueError) as error:
@@ -64,8 +74,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     elif not answer.get("ok"):
         print(f"liqmapctl: refused: {answer.get('error')}", file=sys.stderr)
     else:
-        print("\n".join(table(answer)) if flags.command == "status" else answer.get("said", "done"))
+        print("\n".join(_said(flags.command, answer)))
     return 0 if answer.get("ok") else EXIT_REFUSED
+
+
+def _order(flags: argparse.Namespace) -> dict[str, Any]:
+    """What is asked of the daemon. Raises BadWords."""
+    if flags.command == "fault":
+        return order_of(flags.words)
+    return {"do": flags.command, "name": getattr(flags, "name", "")}
+
+
+def _said(command: str, answer: dict[str, Any]) -> list[str]:
+    """What a person is shown of an answer."""
+    if command == "status":
+        return table(answer)
+    return listing(answer) if "faults" in answer else [answer.get("said", "done")]
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -87,6 +111,10 @@ def _parser() -> argparse.ArgumentParser:
     for name, text in _NAMED.items():
         command = commands.add_parser(name, help=text, description=text)
         command.add_argument("name", metavar="SYMBOL" if name in ("add", "remove") else "N")
+    # Its options are the parameters of the faults, which the daemon knows: argparse passes every word on.
+    text = "make something go wrong at a simulated venue (--demo), and see what it looks like"
+    fault = commands.add_parser("fault", help=text, prefix_chars="\0", add_help=False)
+    fault.add_argument("words", nargs="*")
     return parser
 
 

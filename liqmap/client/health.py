@@ -68,6 +68,13 @@ def problems(
     yield from data_problems(symbols, feeds, missing, processes)
 
 
+def simulated_faults(board: Any | None) -> Iterator[str]:
+    """What somebody has switched on at the simulated venues: other problems may come from it."""
+    if board is not None:
+        for words in board["faults"][: int(board["fault_count"])]:
+            yield f"simulated fault: {text(words)}"
+
+
 def data_problems(
     symbols: Mapping[str, SymbolStatus],
     feeds: Mapping[str, VenueStatus],

@@ -192,7 +192,10 @@ class Client:
             processes=MappingProxyType(processes),
             feeds=MappingProxyType(dict(venues)),
             symbols=MappingProxyType(symbols),
-            problems=tuple(health.problems(symbols, venues, feeds, processes, supervisor_age_ms)),
+            problems=(
+                *health.problems(symbols, venues, feeds, processes, supervisor_age_ms),
+                *health.simulated_faults(board),
+            ),
             data_problems=tuple(health.data_problems(symbols, venues, feeds, processes)),
         )
 

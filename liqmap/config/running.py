@@ -52,6 +52,11 @@ class Paths:
         return self.run_dir / "control.sock"
 
     @property
+    def venues_socket(self) -> Path:
+        """Where the simulated venues are asked for faults."""
+        return self.run_dir / "venues.sock"
+
+    @property
     def effective(self) -> Path:
         """The validated configuration in force."""
         return self.run_dir / "effective.json"

@@ -129,7 +129,15 @@ PROCESS_ROW: Final = np.dtype(
         ("reason", "S160"),
     ]
 )
-PROCESSES: Final = np.dtype([("count", "<u8"), ("rows", PROCESS_ROW, (STATUS_PROCESSES,))])
+SHOWN_FAULTS: Final = 24
+PROCESSES: Final = np.dtype(
+    [
+        ("count", "<u8"),
+        ("fault_count", "<u8"),  # faults that are switched on at simulated venues
+        ("rows", PROCESS_ROW, (STATUS_PROCESSES,)),
+        ("faults", "S96", (SHOWN_FAULTS,)),
+    ]
+)
 
 DIRECTORY_SYMBOLS: Final = 48
 DIRECTORY_ROW: Final = np.dtype(

@@ -1,8 +1,9 @@
 """The process that plays the venues: `python -m liqmap.sim --effective PATH --fds BINANCE,BYBIT,OKX [--capture FILE]`.
 
 The descriptors are listening sockets that were inherited. Without `--fds` (by hand) the process listens on the
-loopback addresses that the configuration names as the venues' REST hosts. `--truth DIRECTORY` keeps what only a
-simulation knows: every `--truth-every-s` seconds a table of all true positions of each symbol.
+loopback addresses that the configuration names as the venues' REST hosts. `--console-fd` is an inherited Unix socket by
+which faults are asked for. `--truth DIRECTORY` keeps what only a simulation knows: every `--truth-every-s` seconds a
+table of all true positions of each symbol.
 """
 
 import argparse
@@ -23,6 +24,7 @@ from liqmap.domain.enums import Venue
 from liqmap.logs import fields
 from liqmap.sim.market.simulated import SimulatedMarket
 from liqmap.sim.market.truth import write_truth
+from liqmap.sim.venues.console import Console
 from liqmap.sim.venues.pump import wall_ms
 from liqmap.sim.venues.running import VENUES, CaptureVenues, MarketVenues
 from liqmap.sim.worlds import open_market
@@ -38,6 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m liqmap.sim", description=__doc__)
     parser.add_argument("--effective", required=True, type=Path, help="the validated configuration of this run")
     parser.add_argument("--fds", type=_descriptors, help="three listening sockets: Binance, Bybit, OKX")
+    parser.add_argument("--console-fd", type=int, metavar="FD", help="a listening Unix socket, to be asked for faults")
     parser.add_argument("--capture", type=Path, help="raw frames to play instead of a simulated market")
     parser.add_argument("--truth", type=Path, metavar="DIRECTORY", help="where tables of the true positions go")
     parser.add_argument("--truth-every-s", type=_seconds, default=900.0, metavar="SECONDS", help="default: 900")
@@ -49,15 +52,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
             venue: open_sockets.enter_context(listener)
             for venue, listener in zip(VENUES, _sockets(given.fds, child.config), strict=True)
         }
+        console = None if given.console_fd is None else open_sockets.enter_context(_inherited(given.console_fd))
         if given.capture:
-            asyncio.run(_serve(child, _captured(child, given.capture), listening))
+            asyncio.run(_serve(child, _captured(child, given.capture), listening, console))
         else:
             markets = _markets(child)
             venues = MarketVenues(
                 child.config, list(markets.values()), seed=child.config.sim.seed, speed=child.mode.speed
             )
             truth = TruthTables(markets, given.truth, given.truth_every_s) if given.truth else None
-            asyncio.run(_serve(child, venues, listening, truth))
+            asyncio.run(_serve(child, venues, listening, console, truth))
     return 0
 
 
@@ -130,12 +134,14 @@ async def _serve(
     child: Child,
     venues: MarketVenues | CaptureVenues,
     listening: Mapping[Venue, socket.socket],
+    console: socket.socket | None,
     truth: TruthTables | None = None,
 ) -> None:
     stopped = asyncio.Event()
     beating = asyncio.create_task(_beat(child, venues, truth, stopped))
     try:
-        await venues.serve(listening, stopped)
+        async with Console(venues.servers).listening(console):
+            await venues.serve(listening, stopped)
     finally:
         stopped.set()
         await beating
@@ -175,16 +181,19 @@ def _descriptors(text: str) -> tuple[int, ...]:
 
 def _sockets(descriptors: tuple[int, ...] | None, config: Config) -> list[socket.socket]:
     if descriptors is not None:
-        try:
-            inherited = [socket.socket(fileno=number) for number in descriptors]
-        except OSError as error:
-            raise ConfigError(f"--fds {','.join(map(str, descriptors))}: {error.strerror}") from error
-        for listener in inherited:
-            listener.setblocking(False)
-        return inherited
+        return [_inherited(number) for number in descriptors]
     venues = config.venues
     addresses = (venues.binance.rest, venues.bybit.rest, venues.okx.rest)
     return [_listen(venue, address) for venue, address in zip(VENUES, addresses, strict=True)]
+
+
+def _inherited(descriptor: int) -> socket.socket:
+    try:
+        listener = socket.socket(fileno=descriptor)
+    except OSError as error:
+        raise ConfigError(f"the inherited descriptor {descriptor} is no socket: {error.strerror}") from error
+    listener.setblocking(False)
+    return listener
 
 
 def _listen(venue: Venue, address: str) -> socket.socket:

@@ -57,7 +57,7 @@ class ControlServer:
         path.unlink(missing_ok=True)
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
         try:
-            with _reachable(path) as address:
+            with reachable(path) as address:
                 self._listener.bind(address)
             path.chmod(stat.S_IRUSR | stat.S_IWUSR)
             self._listener.listen(MAX_CLIENTS)
@@ -196,6 +196,10 @@ class ControlServer:
         client.connection.close()
 
 
+Outcome = dict[str, Any] | None
+"""An answer, or None while it is too early for one."""
+
+
 def refusal(reason: str) -> dict[str, Any]:
     """The answer to what is not done."""
     return {"ok": False, "error": reason}
@@ -208,7 +212,7 @@ class ControlClient:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
         self._socket.settimeout(timeout_s)
         try:
-            with _reachable(path) as address:
+            with reachable(path) as address:
                 self._socket.connect(address)
         except OSError:
             self._socket.close()
@@ -230,7 +234,7 @@ class ControlClient:
         self._socket.close()
 
 
-class _reachable:  # noqa: N801 - reads as a word in a with statement
+class reachable:  # noqa: N801 - reads as a word in a with statement
     """An address for a socket path of any length: a long one goes through its directory's descriptor."""
 
     def __init__(self, path: Path) -> None:

@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from liqmap.config import Config, RunMode
 from liqmap.domain.enums import Source
@@ -45,10 +45,11 @@ class Estate:
         rows = read_heartbeats(self._holding[Role.STATUS])
         return {name: Beat(row.beat_ns, row.ready) for name, row in rows.items()}
 
-    def show_processes(self, sights: Iterable[Sight], now_ns: int) -> None:
-        """Publish the table of processes, and our own sign of life. `now_ns` is CLOCK_MONOTONIC."""
+    def show_processes(self, sights: Iterable[Sight], now_ns: int, faults: Sequence[str] = ()) -> None:
+        """Publish the table of processes with the simulated `faults` that are on, and our own sign of life. `now_ns` is
+        CLOCK_MONOTONIC."""
         supervisor_beat(self._holding[Role.STATUS], now_ns)
-        self._processes.publish(lambda board: fill_processes(board, sights, now_ns))
+        self._processes.publish(lambda board: fill_processes(board, sights, now_ns, faults))
 
     def show_symbols(self, config: Config) -> None:
         """Publish the directory."""

@@ -10,6 +10,7 @@ import os
 import selectors
 import signal
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any, Final
 
@@ -22,7 +23,7 @@ from liqmap.logs import fields
 from liqmap.shm.plan import symbol_segments, total_bytes
 from liqmap.shm.segment import free_bytes
 from liqmap.supervisor.change import Change, Difference, difference
-from liqmap.supervisor.control import ControlServer
+from liqmap.supervisor.control import ControlServer, Outcome
 from liqmap.supervisor.estate import Estate
 from liqmap.supervisor.household import Household
 from liqmap.supervisor.lifecycle import Input, State
@@ -30,9 +31,10 @@ from liqmap.supervisor.modes import Run
 from liqmap.supervisor.notify import Notifier
 from liqmap.supervisor.orders import Orders, Refused
 from liqmap.supervisor.picture import picture, problems
-from liqmap.supervisor.roster import API, INGEST, Phase, Post, Simulation, roster
+from liqmap.supervisor.roster import API, INGEST, SIM, Phase, Post, Simulation, roster
 from liqmap.supervisor.signals import SignalQueue
 from liqmap.supervisor.sockets import BindFailed, Listening, listen
+from liqmap.supervisor.venue_line import VenueLine
 
 log = logging.getLogger(__name__)
 
@@ -62,6 +64,8 @@ class Supervisor:
         self._listening = listening
         self._simulation = simulation
         self._notifier = notifier
+        where = paths(effective.config, effective.base_dir)
+        self._venue_line = VenueLine(where.venues_socket) if simulation is not None else None
         self._orders = Orders(self)
         self._change: Change | None = None
         self._change_fault = ""
@@ -85,6 +89,9 @@ class Supervisor:
             where = paths(self._effective.config, self._effective.base_dir)
             control = ControlServer(where.control_socket, selector)
             stack.callback(control.close)
+            if self._venue_line is not None:
+                self._venue_line.use(selector)
+                stack.callback(self._venue_line.close)
             stack.callback(self.household.kill_all)
             self._engage_all()
             while not self._over():
@@ -99,6 +106,8 @@ class Supervisor:
         for number in signals.take():
             self._signalled(number, now_ns)
         self.household.turn(now_ns, self._estate.beats())
+        if self._venue_line is not None:
+            self._venue_line.turn(ready, self.household.state(SIM) is State.RUNNING, now_ns)
         for request in control.turn(ready, now_ns):
             answer = self._orders.take(request, now_ns)
             if answer is not None:
@@ -279,12 +288,31 @@ class Supervisor:
         for name in found.told:
             self.household.tell(name, signal.SIGHUP)
 
+    # -- simulated venues ----------------------------------------------------------------------------------------
+
+    def tell_venues(self, question: dict[str, Any], now_ns: int) -> Callable[[int], Outcome]:
+        """Ask the simulated venues for something; what becomes of it. Raises Refused."""
+        line = self._venue_line
+        if line is None:
+            raise Refused(
+                "faults belong to simulated venues (liqmapd --demo); the ones of this daemon are not simulated"
+            )
+        state = self.household.state(SIM)
+        if state is not State.RUNNING:
+            raise Refused(f"the simulated venues do not run (sim is {state.value}); see liqmapctl status")
+        number = line.ask(question, now_ns)
+        return lambda later_ns: line.outcome(number, now_ns, later_ns)
+
+    def _simulated_faults(self) -> tuple[str, ...]:
+        return () if self._venue_line is None else self._venue_line.on
+
     # -- what others see -----------------------------------------------------------------------------------------
 
     def picture(self, now_ns: int) -> dict[str, Any]:
         """The answer to `status`."""
         uptime_s = (now_ns - self._started_ns) / _NS
-        return picture(self._effective, self.household.sights(now_ns), self._listening.address, uptime_s, self.stopping)
+        sights, faults = self.household.sights(now_ns), self._simulated_faults()
+        return picture(self._effective, sights, self._listening.address, uptime_s, self.stopping, faults)
 
     def _publish(self, now_ns: int) -> None:
         if now_ns - self._weighed_ns >= WEIGH_NS:
@@ -295,7 +323,7 @@ class Supervisor:
         if now_ns - self._published_ns < PUBLISH_NS and news == self._shown:
             return
         self._published_ns, self._shown = now_ns, news
-        self._estate.show_processes(sights, now_ns)
+        self._estate.show_processes(sights, now_ns, self._simulated_faults())
         self._announce(now_ns)
         found = problems(sights)
         if found != self._problems:

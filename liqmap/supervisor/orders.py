@@ -2,21 +2,21 @@
 
 An order is one JSON object: `{"do": "restart", "name": "BTC"}`. Answers are `{"ok": true, "said": …}` or
 `{"ok": false, "error": why}`; `status` answers with the whole picture. `start`, `stop`, `restart`, `add`, `remove`,
-`reload` and `shutdown` answer when the thing has happened, or when it is clear that it did not.
+`reload` and `shutdown` answer when the thing has happened, or when it is clear that it did not. `fault` is passed on
+to the simulated venues: `{"do": "fault", "venue": "okx", "command": {"fault": "stall", "for_s": 20}}`.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
-from liqmap.supervisor.control import Request, refusal
+from liqmap.supervisor.control import Outcome, Request, refusal
 from liqmap.supervisor.household import Household
 from liqmap.supervisor.lifecycle import Input, State
 
 _NS: Final = 1_000_000_000
 
-Outcome = dict[str, Any] | None
-"""An answer, or None while it is too early for one."""
+Order = Mapping[str, Any]
 
 
 class Refused(Exception):
@@ -36,6 +36,9 @@ class Daemon(Protocol):
 
     def reload(self, now_ns: int) -> str:
         """Begin to follow the configuration file; what is being done. Raises Refused."""
+
+    def tell_venues(self, question: dict[str, Any], now_ns: int) -> Callable[[int], Outcome]:
+        """Ask the simulated venues for something; what becomes of it. Raises Refused where venues are real."""
 
     def change_outcome(self) -> str | None:
         """None while a change is under way, else what became of the last one ("" is done)."""
@@ -83,9 +86,8 @@ class Orders:
             return refusal(f"unknown order {verb!r}; known are {', '.join(self._VERBS)}")
         if self._daemon.stopping and verb not in ("status", "shutdown"):
             return refusal("the daemon is stopping")
-        name = order.get("name")
         try:
-            begun = carry_out(self, name if isinstance(name, str) else "", now_ns)
+            begun = carry_out(self, order, now_ns)
         except Refused as error:
             return refusal(str(error))
         if isinstance(begun, dict):
@@ -112,41 +114,44 @@ class Orders:
         self._open.clear()
         return answers
 
-    def _status(self, _name: str, now_ns: int) -> dict[str, Any]:
+    def _status(self, _order: Order, now_ns: int) -> dict[str, Any]:
         return self._daemon.picture(now_ns)
 
-    def _start(self, name: str, now_ns: int) -> dict[str, Any] | Callable[[int], Outcome]:
-        child = self._child(name)
+    def _start(self, order: Order, now_ns: int) -> dict[str, Any] | Callable[[int], Outcome]:
+        child = self._child(order)
         household = self._daemon.household
         if household.state(child) is State.RUNNING:
             return done(f"{child} is running already")
         household.give(child, Input.START, now_ns)
         return lambda _now: self._started(child, "started")
 
-    def _stop(self, name: str, now_ns: int) -> Callable[[int], Outcome]:
-        child = self._child(name)
+    def _stop(self, order: Order, now_ns: int) -> Callable[[int], Outcome]:
+        child = self._child(order)
         household = self._daemon.household
         household.give(child, Input.STOP, now_ns)
         return lambda _now: done(f"{child} has stopped") if household.ended((child,)) else None
 
-    def _restart(self, name: str, now_ns: int) -> Callable[[int], Outcome]:
-        child = self._child(name)
+    def _restart(self, order: Order, now_ns: int) -> Callable[[int], Outcome]:
+        child = self._child(order)
         self._daemon.household.give(child, Input.STOP, now_ns)
         self._daemon.household.give(child, Input.START, now_ns)
         return lambda _now: self._started(child, "restarted")
 
-    def _add(self, name: str, now_ns: int) -> Callable[[int], Outcome]:
-        return self._changed(self._daemon.enable(name.upper(), True, now_ns))
+    def _add(self, order: Order, now_ns: int) -> Callable[[int], Outcome]:
+        return self._changed(self._daemon.enable(_name(order).upper(), True, now_ns))
 
-    def _remove(self, name: str, now_ns: int) -> Callable[[int], Outcome]:
-        return self._changed(self._daemon.enable(name.upper(), False, now_ns))
+    def _remove(self, order: Order, now_ns: int) -> Callable[[int], Outcome]:
+        return self._changed(self._daemon.enable(_name(order).upper(), False, now_ns))
 
-    def _reload(self, _name: str, now_ns: int) -> Callable[[int], Outcome]:
+    def _reload(self, _order: Order, now_ns: int) -> Callable[[int], Outcome]:
         return self._changed(self._daemon.reload(now_ns))
 
-    def _shutdown(self, _name: str, now_ns: int) -> Callable[[int], Outcome]:
+    def _shutdown(self, _order: Order, now_ns: int) -> Callable[[int], Outcome]:
         self._daemon.shut_down(now_ns)
         return lambda _now: None  # answered by `close`
+
+    def _fault(self, order: Order, now_ns: int) -> Callable[[int], Outcome]:
+        return self._daemon.tell_venues({key: order[key] for key in ("venue", "command") if key in order}, now_ns)
 
     def _changed(self, said: str) -> Callable[[int], Outcome]:
         def outcome(_now_ns: int) -> Outcome:
@@ -168,15 +173,16 @@ class Orders:
             return None
         return refusal(f"{child} did not stay: {household.reason(child) or state.value}")
 
-    def _child(self, name: str) -> str:
+    def _child(self, order: Order) -> str:
         """The child that is meant. Raises Refused."""
+        name = _name(order)
         names = self._daemon.household.names
         found = _match(name, names)
         if found is None:
             raise Refused(f"there is no {name!r}; there are {', '.join(names)}")
         return found
 
-    _VERBS: Final[dict[str, Callable[["Orders", str, int], dict[str, Any] | Callable[[int], Outcome]]]] = {
+    _VERBS: Final[dict[str, Callable[["Orders", Order, int], dict[str, Any] | Callable[[int], Outcome]]]] = {
         "status": _status,
         "start": _start,
         "stop": _stop,
@@ -185,7 +191,13 @@ class Orders:
         "remove": _remove,
         "reload": _reload,
         "shutdown": _shutdown,
+        "fault": _fault,
     }
+
+
+def _name(order: Order) -> str:
+    name = order.get("name")
+    return name if isinstance(name, str) else ""
 
 
 def _match(name: str, names: Iterable[str]) -> str | None:

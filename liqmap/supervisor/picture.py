@@ -15,9 +15,17 @@ _NS: Final = 1_000_000_000
 
 
 def picture(
-    effective: Effective, sights: Iterable[Sight], address: str, uptime_s: float, stopping: bool
+    effective: Effective,
+    sights: Iterable[Sight],
+    address: str,
+    uptime_s: float,
+    stopping: bool,
+    faults: Iterable[str] = (),
 ) -> dict[str, Any]:
-    """Everything about the daemon and its children, as JSON; None is unknown or does not apply."""
+    """Everything about the daemon and its children, as JSON; None is unknown or does not apply.
+
+    `faults`: those that are switched on at simulated venues.
+    """
     config, seen = effective.config, list(sights)
     return {
         "ok": True,
@@ -30,7 +38,7 @@ def picture(
         "stopping": stopping,
         "symbols": {name: table.enabled for name, table in config.symbols.items()},
         "processes": [process(sight) for sight in seen],
-        "problems": problems(seen),
+        "problems": [*problems(seen), *(f"simulated fault: {words}" for words in faults)],
     }
 
 

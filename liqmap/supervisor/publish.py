@@ -1,20 +1,22 @@
 """What the supervisor publishes in shared memory: the table of processes, and the directory of symbols."""
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from liqmap.config import Config
-from liqmap.shm.layout import DIRECTORY, DIRECTORY_SYMBOLS, PROCESS_ROW, PROCESSES, STATUS_PROCESSES
+from liqmap.shm.layout import DIRECTORY, DIRECTORY_SYMBOLS, PROCESS_ROW, PROCESSES, SHOWN_FAULTS, STATUS_PROCESSES
 from liqmap.supervisor.household import Sight
 
 NOT_DIED: Final = -1000
 
 
-def fill_processes(board: NDArray[Any], sights: Iterable[Sight], now_ns: int) -> None:
+def fill_processes(
+    board: NDArray[Any], sights: Iterable[Sight], now_ns: int, simulated_faults: Sequence[str] = ()
+) -> None:
     """Write PROCESSES in place. `now_ns` is CLOCK_MONOTONIC; the board holds wall time."""
     board[...] = np.zeros((), PROCESSES)
     rows = board["rows"]
@@ -32,6 +34,9 @@ def fill_processes(board: NDArray[Any], sights: Iterable[Sight], now_ns: int) ->
         row["reason"] = _cut(sight.reason)
         count += 1
     board["count"] = count
+    shown = [_cut(words, _FAULT_BYTES) for words in simulated_faults[:SHOWN_FAULTS]]
+    board["fault_count"] = len(shown)
+    board["faults"][..., : len(shown)] = shown
 
 
 def fill_directory(board: NDArray[Any], config: Config, generations: Mapping[str, int]) -> None:
@@ -48,8 +53,9 @@ def fill_directory(board: NDArray[Any], config: Config, generations: Mapping[str
 
 
 _REASON_BYTES: Final = PROCESS_ROW["reason"].itemsize
+_FAULT_BYTES: Final = PROCESSES["faults"].base.itemsize
 
 
-def _cut(text: str) -> bytes:
+def _cut(text: str, size: int = _REASON_BYTES) -> bytes:
     """As much of it as fits, never half a character."""
-    return text.encode("utf-8")[:_REASON_BYTES].decode("utf-8", "ignore").encode("utf-8")
+    return text.encode("utf-8")[:size].decode("utf-8", "ignore").encode("utf-8")

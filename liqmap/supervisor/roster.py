@@ -27,6 +27,8 @@ class Simulation:
 
     descriptors: tuple[int, int, int]
     capture: Path | None = None
+    console: int | None = None
+    """The listening descriptor by which faults are asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +59,10 @@ def roster(effective: Effective, api_fd: int, simulation: Simulation | None) -> 
     if simulation is not None:
         fds = ",".join(str(fd) for fd in simulation.descriptors)
         capture = ("--capture", str(simulation.capture)) if simulation.capture else ()
-        sim = Launch(SIM, ("liqmap.sim", *file, "--fds", fds, *capture), where.log(SIM), simulation.descriptors)
+        console = () if simulation.console is None else (simulation.console,)
+        asked = ("--console-fd", str(simulation.console)) if console else ()
+        inherited = (*simulation.descriptors, *console)
+        sim = Launch(SIM, ("liqmap.sim", *file, "--fds", fds, *asked, *capture), where.log(SIM), inherited)
         posts.append(Post(sim, Phase.SIM))
     posts.append(Post(Launch(INGEST, ("liqmap.ingest", *file), where.log(INGEST)), Phase.INGEST))
     nice = config.supervisor.worker_nice

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from liqmap.config import Config
+from liqmap.supervisor.control import reachable
 
 DEFAULT_UNIX_MODE: Final = 0o660
 _UNIX: Final = re.compile(r"unix:(?P<path>.+?)(?::(?P<mode>0?[0-7]{3}))?")
@@ -60,6 +61,20 @@ def listen(config: Config, base_dir: Path) -> Listening:
 def listen_on_loopback() -> socket.socket:
     """A listening socket on a free port of 127.0.0.1. Raises OSError."""
     return _listen_tcp("127.0.0.1", 0, 256)
+
+
+def listen_privately(path: Path) -> socket.socket:
+    """A listening Unix socket of mode 0600, in place of one that a dead daemon left. Raises OSError."""
+    path.unlink(missing_ok=True)
+    with contextlib.ExitStack() as on_failure:
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+        on_failure.callback(listener.close)
+        with reachable(path) as address:
+            listener.bind(address)
+        path.chmod(0o600)
+        listener.listen(8)
+        on_failure.pop_all()
+    return listener
 
 
 def split_host_port(bind: str) -> tuple[str, int]:

@@ -24,7 +24,7 @@ from liqmap.supervisor.notify import Notifier
 from liqmap.supervisor.preflight import DirectoryUnwritable, make_directories
 from liqmap.supervisor.roster import SIM, Simulation
 from liqmap.supervisor.signals import signal_queue
-from liqmap.supervisor.sockets import BindFailed, listen, listen_on_loopback
+from liqmap.supervisor.sockets import BindFailed, listen, listen_on_loopback, listen_privately
 
 log = logging.getLogger(__name__)
 
@@ -129,7 +129,14 @@ def _venue_servers(config: Config, run: Run, stack: ExitStack) -> tuple[Config, 
         stack.callback(listener.close)
     ports = {venue: int(listener.getsockname()[1]) for venue, listener in sockets.items()}
     binance, bybit, okx = (sockets[venue].fileno() for venue in _SIMULATED_VENUES)
-    return with_endpoints(config, ports), Simulation((binance, bybit, okx), run.capture)
+    where = paths(config, str(run.base_dir)).venues_socket
+    try:
+        console = listen_privately(where)
+    except OSError as error:
+        raise StartFailed(f"{where} cannot be listened on: {error.strerror}") from error
+    stack.callback(where.unlink, missing_ok=True)
+    stack.callback(console.close)
+    return with_endpoints(config, ports), Simulation((binance, bybit, okx), run.capture, console.fileno())
 
 
 def _take_estate(effective: Effective, simulation: Simulation | None) -> Estate:

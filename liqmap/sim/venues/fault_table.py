@@ -57,8 +57,8 @@ class Parameter:
         if self.kind is str:
             return "a text"
         noun = "a whole number" if self.kind is int else "a number"
-        low = "" if self.least is None else f" from {self.least:g}"
-        return noun + low + ("" if self.most is None else f" to {self.most:g}")
+        low = "" if self.least is None else f" from {self.least:.12g}"
+        return noun + low + ("" if self.most is None else f" to {self.most:.12g}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,7 +40,11 @@ class Switched:
     @property
     def words(self) -> str:
         """`silent *@aggTrade`, `rest kind=429 path=/fapi`: for people."""
-        named = [f"{key}={value}" for key, value in self.given.items() if key not in ("topic", "for_s")]
+        named = [
+            f"{key}={value:.12g}" if isinstance(value, float) else f"{key}={value}"
+            for key, value in self.given.items()
+            if key not in ("topic", "for_s")
+        ]
         topic = [self.topic] if self.topic != EVERYTHING else []
         return " ".join([self.name, *topic, *named])
 
