@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Protocol
 
+from msgspec import Struct
+
 from liqmap.domain.enums import Topic, Venue
 from liqmap.domain.event import Event
 from liqmap.domain.instrument import Instrument, InstrumentTable
@@ -33,8 +35,7 @@ class Malformed(Exception):
         return Malformed(self.why, f"{outer}{self.field}")
 
 
-@dataclass(frozen=True, slots=True)
-class Ignored:
+class Ignored(Struct, frozen=True):
     """A well-formed frame, or a row of one, that says nothing we use.
 
     `why` is one of a small closed set of words, so that it can name a counter; `instrument` says which contract.
@@ -53,8 +54,7 @@ class ControlKind(Enum):
     ERROR = "error"
 
 
-@dataclass(frozen=True, slots=True)
-class Control:
+class Control(Struct, frozen=True):
     """A frame about the connection itself. `text` is the venue's wording, `code` its number if it gives one."""
 
     kind: ControlKind
@@ -62,8 +62,7 @@ class Control:
     code: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class BookUpdate:
+class BookUpdate(Struct, frozen=True):
     """A snapshot or a delta of one order book, levels as (price, qty_base), quantity 0 removes.
 
     `instrument` is "" for a REST snapshot whose body does not name one. `sequence` is -1 and `previous_sequence`
@@ -91,6 +90,9 @@ class VenueTime:
 
 
 Fact = Event | BookUpdate | VenueTime | Control | Ignored
+
+Prints = bytes
+"""Trades of one contract in order, packed: records of EVENT_DTYPE whose `sequence` is 0 (see `exchanges.prints`)."""
 
 
 class BookRule(Enum):
@@ -220,6 +222,9 @@ class Session(Protocol):
 
     def parse(self, raw: bytes, receive_ns: int) -> Sequence[Fact]:
         """What the frame said. Raises Malformed, and nothing else, whatever the bytes are."""
+
+    def read(self, raw: bytes, receive_ns: int) -> "Prints | Sequence[Fact]":
+        """As `parse`, but a frame of nothing but plain trades comes packed. Raises Malformed, and nothing else."""
 
     def use(self, instruments: InstrumentTable) -> None:
         """From now on look contracts up in this table (a symbol was added or taken away)."""

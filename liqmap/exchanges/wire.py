@@ -39,6 +39,9 @@ Levels = tuple[tuple[Price, Level], ...]
 DECODING_FAULTS: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 """Everything msgspec raises on bytes that are not what they should be."""
 
+UNUSED_NAMES: Final = 4096
+"""All-market streams name every coin again and again: for so many contracts it is remembered why they say nothing."""
+
 T = TypeVar("T")
 
 _AT = re.compile(r"(?P<what>.*?)(?: - at `(?P<path>.*)`)?$", re.DOTALL)

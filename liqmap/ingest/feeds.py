@@ -149,10 +149,10 @@ class Feeds:
             self.sources[source].feeds.add(feed)
         return state
 
-    def note(self, feed: Feed, source: str, now_ns: int) -> None:
-        """A fact came by it."""
+    def note(self, feed: Feed, source: str, now_ns: int, events: int = 1) -> None:
+        """Facts came by it."""
         state = self.state_of(feed, source, now_ns)
-        state.events += 1
+        state.events += events
         state.last_event_ns = now_ns
         state.heard_ns = -1
         if state.missing:

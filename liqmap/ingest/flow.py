@@ -6,12 +6,17 @@ counted once by the feeds and once by the alarm on sides.
 
 import logging
 import math
+from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Final
 
 from liqmap.domain.enums import Kind, Topic, Venue
-from liqmap.domain.event import MISSING, Event
+from liqmap.domain.event import EVENT_BYTES, MISSING, Event
 from liqmap.domain.instrument import InstrumentTable
+from liqmap.exchanges.adapter import Prints
+from liqmap.exchanges.prints import events_of, path_of
 from liqmap.ingest.engine_time import EngineTime
 from liqmap.ingest.feeds import Feeds, FeedState
 from liqmap.ingest.gaps import Feed
@@ -20,8 +25,11 @@ from liqmap.ingest.merge import Overlap, Replays
 from liqmap.ingest.sides import SideAlarm
 from liqmap.logs import fields
 
-_WATCHED: Final = frozenset({Kind.MARK_PRICE, Kind.LIQUIDATION})
-_LAG_KINDS: Final = frozenset({Kind.TRADE, Kind.MARK_PRICE})
+# Plain integers: looking a member of an enum up costs as much as anything else here does.
+_LIQUIDATION: Final = int(Kind.LIQUIDATION)
+_OPEN_INTEREST: Final = int(Kind.OPEN_INTEREST)
+_WATCHED: Final = frozenset({int(Kind.MARK_PRICE), _LIQUIDATION})
+_LAG_KINDS: Final = frozenset({int(Kind.TRADE), int(Kind.MARK_PRICE)})
 _LAG_WEIGHT: Final = 0.05
 
 log = logging.getLogger(__name__)
@@ -63,22 +71,46 @@ class EventFlow:
         if path is None:
             return
         kind = event.kind
-        if kind == Kind.OPEN_INTEREST and not self._owns_series(path.feed, source):
+        if kind == _OPEN_INTEREST and not self._owns_series(path.feed, source):
             return
         if overlap is not None and not overlap.is_news(connection, event):
             return
         if kind in _WATCHED:
-            if kind == Kind.LIQUIDATION and not self.replays.is_news(event):
+            if kind == _LIQUIDATION and not self.replays.is_news(event):
                 return
             self.sides.note(path.lane.symbol, event)
+        self._count(path, source, 1)
+        path.lane.add(event)
+
+    def take_prints(
+        self, prints: Sequence[Prints], source: str, overlap: Overlap | None = None, connection: int = 0
+    ) -> None:
+        """Prints that `source` said, in order: counted contract by contract, not one by one.
+
+        Order is kept within each contract, and a venue has one contract of a symbol: so within each lane, too.
+        """
+        if overlap is not None:
+            for event in chain.from_iterable(map(events_of, prints)):
+                self.take(event, source, overlap, connection)
+            return
+        apart: defaultdict[bytes, list[bytes]] = defaultdict(list)
+        for records in prints:
+            apart[path_of(records)].append(records)
+        for where, mine in apart.items():
+            path = self._paths.get(int.from_bytes(where, "little")) or self._path_of(events_of(mine[0])[0], source)
+            if path is not None:
+                events = sum(map(len, mine)) // EVENT_BYTES
+                self._count(path, source, events)
+                path.lane.extend(mine, events)
+
+    def _count(self, path: _Path, source: str, events: int) -> None:
         state = path.state
         if state.missing or state.heard_ns >= 0:
-            self._feeds.note(path.feed, source, self._time.now_ns)
+            self._feeds.note(path.feed, source, self._time.now_ns, events)
         else:  # what `note` does, for the many facts of a feed in good health
-            state.events += 1
+            state.events += events
             state.last_event_ns = self._time.now_ns
-        path.lane.add(event)
-        self.events += 1
+        self.events += events
 
     def _path_of(self, event: Event, source: str) -> _Path | None:
         """Where events of this contract and topic go; None when no symbol owns the contract."""

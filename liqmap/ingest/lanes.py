@@ -1,21 +1,15 @@
 """The way of events into the rings: one lane per symbol, numbered, packed, written once per batch."""
 
-import struct
 from dataclasses import dataclass, field
-from functools import lru_cache
-from itertools import chain
 from typing import Final, Protocol
 
 import numpy as np
 
 from liqmap.domain.enums import Kind
-from liqmap.domain.event import EVENT_BYTES, EVENT_DTYPE, Event
+from liqmap.domain.event import EVENT_DTYPE, Event
 
 _FLUSH_EVENTS: Final = 2048
-"""A batch is at most this long, so that a worker can begin while a storm is still being read."""
-
-
-_PACKED_TOGETHER: Final = 64
+"""A batch is written when it is this long, so that a worker can begin while a storm is still being read."""
 
 
 class RingSink(Protocol):
@@ -43,12 +37,19 @@ class Lane:
     sink: RingSink
     next_sequence: int
     journal: JournalSink | None = None
-    batch: list[Event] = field(default_factory=list)
+    waiting: list[bytes] = field(default_factory=list)
+    events: int = 0
+    """So many wait."""
 
     def add(self, event: Event) -> None:
         """Keep it for the next write."""
-        self.batch.append(event)
-        if len(self.batch) >= _FLUSH_EVENTS:
+        self.extend([event.packed(0)], 1)
+
+    def extend(self, records: list[bytes], events: int) -> None:
+        """Keep for the next write what is packed already: whole records, `events` in all."""
+        self.waiting += records
+        self.events += events
+        if self.events >= _FLUSH_EVENTS:
             self.flush()
 
     def tick(self, receive_ns: int) -> None:
@@ -57,13 +58,10 @@ class Lane:
 
     def flush(self) -> None:
         """Number what waits and write it, in one go."""
-        if not self.batch:
+        if not self.waiting:
             return
-        packed = bytearray(len(self.batch) * EVENT_BYTES)
-        for start in range(0, len(self.batch), _PACKED_TOGETHER):
-            part = self.batch[start : start + _PACKED_TOGETHER]
-            _layout(len(part)).pack_into(packed, start * EVENT_BYTES, *chain.from_iterable(part))
-        after = self.next_sequence + len(self.batch)
+        packed = bytearray().join(self.waiting)
+        after = self.next_sequence + self.events
         numbers = np.frombuffer(packed, dtype=EVENT_DTYPE)["sequence"]
         numbers[:] = np.arange(self.next_sequence, after, dtype=np.uint64)
         written = bytes(packed)
@@ -71,10 +69,5 @@ class Lane:
             self.journal.append(self.next_sequence, written)
         self.sink.write(written)
         self.next_sequence = after
-        self.batch.clear()
-
-
-@lru_cache(maxsize=_PACKED_TOGETHER + 1)
-def _layout(count: int) -> struct.Struct:
-    """`count` events without their numbers: one call packs them all, several times faster than one call each."""
-    return struct.Struct("<" + "8xqqdddqBBBBHH" * count)
+        self.waiting.clear()
+        self.events = 0

@@ -24,8 +24,10 @@ from liqmap.exchanges.adapter import (
     Ignored,
     LinkPlan,
     Malformed,
+    Prints,
     Session,
 )
+from liqmap.exchanges.prints import events_of
 from liqmap.ingest.engine_time import EngineTime
 from liqmap.ingest.feeds import Feeds
 from liqmap.ingest.flow import EventFlow
@@ -295,26 +297,46 @@ class Router:
         source.size += sum(map(len, message.messages))
         source.last_frame_ns = now_ns
         self.frames += len(message.messages)
-        parse = session.parse
-        data = not listener.probed
+        newest, data = self._read(message, listener, session, now_ns)
+        if newest is not None:
+            self.flow.note_lag(listener.venue, newest)
+        if data or newest is not None or not listener.probed:
+            self._delivers(message, listener, now_ns)
+
+    def _read(self, message: Frames, listener: Listener, session: Session, now_ns: int) -> tuple[Event | None, bool]:
+        """What the frames said, into the lanes: the newest event, and whether there was other market data.
+
+        Prints are gathered while nothing else comes between them, so that what is counted is counted once for many.
+        """
+        read, prints = session.read, list[Prints]()
         newest: Event | None = None
+        data = False
         for raw in message.messages:
             try:
-                facts = parse(raw, now_ns)
+                said = read(raw, now_ns)
             except Malformed as error:
                 self.set_aside.take(message.source, now_ns, error.why, error.field, raw, len(raw))
                 continue
-            for fact in facts:
+            if isinstance(said, bytes):
+                prints.append(said)
+                continue
+            for fact in said:
                 if type(fact) is Event:
+                    self._tell_prints(prints, message, listener)
                     self.flow.take(fact, message.source, listener.overlap, message.connection)
                     newest = fact
                 else:
                     data |= self._no_event(fact, message, listener)
-        if newest is not None:
-            data = True
-            self.flow.note_lag(listener.venue, newest)
-        if data:
-            self._delivers(message, listener, now_ns)
+        return self._tell_prints(prints, message, listener) or newest, data
+
+    def _tell_prints(self, prints: list[Prints], message: Frames, listener: Listener) -> Event | None:
+        """Hand over the prints gathered so far; the newest of them."""
+        if not prints:
+            return None
+        self.flow.take_prints(prints, message.source, listener.overlap, message.connection)
+        newest = events_of(prints[-1])[-1]
+        prints.clear()
+        return newest
 
     def _delivers(self, message: Frames, listener: Listener, now_ns: int) -> None:
         """Market data came: the link should know (now and then), quiet feeds of the link are being listened to."""

@@ -16,8 +16,8 @@ from liqmap.exchanges.binance.frames import Wrapped
 from liqmap.exchanges.bybit.frames import Frame as BybitFrame
 from liqmap.exchanges.bybit.frames import LiquidationRow, Ticker
 from liqmap.exchanges.bybit.frames import TradeRow as BybitTrade
-from liqmap.exchanges.okx.frames import Frame as OkxFrame
-from liqmap.exchanges.okx.frames import TradeRow as OkxTrade
+from liqmap.exchanges.okx.rows import Frame as OkxFrame
+from liqmap.exchanges.okx.rows import TradeRow as OkxTrade
 from liqmap.exchanges.registry import ADAPTERS
 from tests.bench.table import Row, seconds_each
 
@@ -138,7 +138,7 @@ def _parse_and_decode(name: str, effort: float) -> tuple[float, float]:
     """Seconds per frame, parsed and decoded only, taken turn by turn so that a busy machine slows both alike."""
     venue, raw, wanted = FRAMES[name]
     decode: Callable[[bytes], Any] = msgspec.json.Decoder(wanted, strict=False).decode
-    parse = ADAPTERS[venue].session(TABLE).parse
+    parse = ADAPTERS[venue].session(TABLE).read
     number = max(int(20_000 * effort), 50)
     turns = [
         (seconds_each(lambda: parse(raw, 1), number, 1), seconds_each(lambda: decode(raw), number, 1))
@@ -149,11 +149,12 @@ def _parse_and_decode(name: str, effort: float) -> tuple[float, float]:
 
 def _mixed(effort: float) -> Row:
     sessions = {venue: adapter.session(TABLE) for venue, adapter in ADAPTERS.items()}
-    frames = [(sessions[FRAMES[name][0]].parse, FRAMES[name][1]) for name, share in MIX.items() for _ in range(share)]
+    frames = [(sessions[FRAMES[name][0]].read, FRAMES[name][1]) for name, share in MIX.items() for _ in range(share)]
 
     def run() -> None:
-        for parse, raw in frames:
-            for fact in parse(raw, 1):
+        for read, raw in frames:
+            said = read(raw, 1)
+            for fact in () if isinstance(said, bytes) else said:
                 if isinstance(fact, Event):
                     fact.packed(1)
 

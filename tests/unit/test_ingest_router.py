@@ -291,3 +291,16 @@ def test_many_threads_hand_over_while_the_router_counts_and_paints(desk: Desk) -
     assert failures == []
     assert len(desk.events(Kind.TRADE)) == len(sources) * (rounds - 1)
     assert len(set(desk.events(Kind.TRADE)["detail"])) == len(sources) * (rounds - 1)
+
+
+def test_prints_come_in_their_order_among_everything_else_and_are_counted_one_by_one(desk: Desk) -> None:
+    desk.open()
+    wrapped = [{"stream": "btcusdt@aggTrade", "data": trade(number)} for number in range(6)]
+    desk.frames(*wrapped[:3], mark(), *wrapped[3:5], forced("SELL"), wrapped[5], trade(6))
+    desk.turn()
+    told = desk.events(Kind.TRADE, Kind.MARK_PRICE, Kind.LIQUIDATION)
+    kinds = [Kind.TRADE] * 3 + [Kind.MARK_PRICE] + [Kind.TRADE] * 2 + [Kind.LIQUIDATION] + [Kind.TRADE] * 2
+    assert list(told["kind"]) == kinds
+    assert list(told["detail"][told["kind"] == Kind.TRADE]) == [0, 1, 2, 3, 4, 5, 6]
+    assert desk.feeds.feeds[Feed(Venue.BINANCE, Topic.TRADE, "BTC")].events == 7
+    assert desk.router.flow.events == len(told)

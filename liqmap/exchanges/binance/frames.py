@@ -5,12 +5,14 @@ Side of a liquidation: `o.S` is the side of the closing order, so SELL closes a 
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from math import isnan
 from typing import Any, Final, Literal, cast
 
 from msgspec import Struct
 
 from liqmap.domain.enums import Venue
+from liqmap.domain.event import NAN
 from liqmap.domain.instrument import Contracts, InstrumentTable
 from liqmap.exchanges.adapter import (
     BookUpdate,
@@ -19,11 +21,13 @@ from liqmap.exchanges.adapter import (
     Fact,
     Ignored,
     Malformed,
+    Prints,
 )
 from liqmap.exchanges.binance.listing import refused_name
 from liqmap.exchanges.facts import (
     BUY,
     LONG,
+    MAX_NOTIONAL_USD,
     SELL,
     SHORT,
     funding,
@@ -31,8 +35,10 @@ from liqmap.exchanges.facts import (
     mark_price,
     trade,
 )
+from liqmap.exchanges.prints import TradedContracts, pack_print, spelled
 from liqmap.exchanges.wire import (
     DECODING_FAULTS,
+    UNUSED_NAMES,
     Identity,
     Level,
     Levels,
@@ -157,6 +163,7 @@ _UNUSED_EVENTS: Final = frozenset(
 )
 
 
+@lru_cache(maxsize=UNUSED_NAMES)
 def unused_row(name: str, st: int) -> tuple[Fact, ...]:
     """Why a row of that contract says nothing to us."""
     why = refused_name(name) or "unknown instrument" if st == USD_M else "COIN-M row"
@@ -228,20 +235,33 @@ class BinanceSession:
     """Frames of one connection. Nothing needs to be remembered."""
 
     def __init__(self, instruments: InstrumentTable) -> None:
-        self._contracts = instruments.of(Venue.BINANCE)
+        self.use(instruments)
 
     def use(self, instruments: InstrumentTable) -> None:
         """Look contracts up in this table from now on."""
         self._contracts = instruments.of(Venue.BINANCE)
+        self._traded = TradedContracts(self._contracts)
 
     def parse(self, raw: bytes, receive_ns: int) -> Sequence[Fact]:
         """What the frame said. Raises Malformed."""
+        return spelled(self.read(raw, receive_ns))
+
+    def read(self, raw: bytes, receive_ns: int) -> Prints | Sequence[Fact]:
+        """What the frame said, a plain trade packed. Raises Malformed."""
         if not raw.isascii():
             check_utf8(raw)
         try:
-            payload = _wrapped(raw).data
+            row = _wrapped(raw).data
         except DECODING_FAULTS as error:
             return self._unusual(raw, receive_ns, error)
+        if type(row) is AggTrade and (traded := self._traded[row.s]) is not None and row.st == USD_M:
+            base = row.q * traded.base
+            if row.p * base <= MAX_NOTIONAL_USD:  # m: the buyer was the maker
+                ending = traded.sell if row.m else traded.buy
+                return pack_print(receive_ns, row.T, row.p, base, NAN, row.a, ending)
+        return self._facts(row, receive_ns)
+
+    def _facts(self, payload: Payload | list[Payload], receive_ns: int) -> Sequence[Fact]:
         handle = _HANDLERS.get(type(payload))
         if handle is None:
             return self._rows(cast(list[Payload], payload), receive_ns, "data.")

@@ -5,6 +5,7 @@ the side of the order. `openInterest` counts long and short, twice the one-sided
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from math import isnan
 from typing import Any, Final, Generic, Literal, TypeVar
 
@@ -20,11 +21,13 @@ from liqmap.exchanges.adapter import (
     Fact,
     Ignored,
     Malformed,
+    Prints,
 )
 from liqmap.exchanges.bybit.listing import refused_name
 from liqmap.exchanges.facts import (
     BUY,
     LONG,
+    MAX_NOTIONAL_USD,
     SELL,
     SHORT,
     funding,
@@ -33,8 +36,10 @@ from liqmap.exchanges.facts import (
     open_interest,
     trade,
 )
+from liqmap.exchanges.prints import TradedContracts, pack_print, spelled
 from liqmap.exchanges.wire import (
     DECODING_FAULTS,
+    UNUSED_NAMES,
     Identity,
     Levels,
     MaybeLevel,
@@ -56,6 +61,9 @@ from liqmap.exchanges.wire import (
 
 _TAKER: Final[Mapping[str, int]] = {"Buy": BUY, "Sell": SELL}
 _LIQUIDATED: Final[Mapping[str, int]] = {"Buy": LONG, "Sell": SHORT}
+
+
+_NAME_FROM: Final = len("publicTrade.")
 
 
 class TradeRow(Struct, gc=False):
@@ -130,6 +138,7 @@ class Known:
         """Which field the open interest of this connection comes from; None: neither was said yet."""
 
 
+@lru_cache(maxsize=UNUSED_NAMES)
 def unused_row(name: str) -> Ignored:
     """Why a row of that contract says nothing to us."""
     return Ignored(refused_name(name) or "unknown instrument", name)
@@ -149,15 +158,20 @@ class BybitSession:
     """Frames of one connection; remembers what the tickers said, because deltas leave out what did not change."""
 
     def __init__(self, instruments: InstrumentTable) -> None:
-        self._contracts = instruments.of(Venue.BYBIT)
         self._known: dict[str, Known] = {}
+        self.use(instruments)
 
     def use(self, instruments: InstrumentTable) -> None:
         """Look contracts up in this table from now on; what the tickers said stays true."""
         self._contracts = instruments.of(Venue.BYBIT)
+        self._traded = TradedContracts(self._contracts)
 
     def parse(self, raw: bytes, receive_ns: int) -> Sequence[Fact]:
         """What the frame said. Raises Malformed."""
+        return spelled(self.read(raw, receive_ns))
+
+    def read(self, raw: bytes, receive_ns: int) -> Prints | Sequence[Fact]:
+        """What the frame said, plain trades packed. Raises Malformed."""
         if not raw.isascii():
             check_utf8(raw)
         topic = _BY_START.get(raw[:START])
@@ -172,7 +186,7 @@ class BybitSession:
             return self._unusual(raw, receive_ns)
         return handle(self, frame, receive_ns)
 
-    def _unusual(self, raw: bytes, receive_ns: int) -> Sequence[Fact]:
+    def _unusual(self, raw: bytes, receive_ns: int) -> Prints | Sequence[Fact]:
         """Control frames, topics that are not used, and frames spelled in another way than the venue's."""
         message = decode_any(raw)
         if not isinstance(message, dict):
@@ -190,7 +204,21 @@ class BybitSession:
             refuse(error, raw)
         return handle(self, frame, receive_ns)
 
-    def _trades(self, frame: Frame[tuple[TradeRow, ...]], receive_ns: int) -> Sequence[Fact]:
+    def _trades(self, frame: Frame[tuple[TradeRow, ...]], receive_ns: int) -> Prints | Sequence[Fact]:
+        name = frame.topic[_NAME_FROM:]
+        traded = self._traded[name]
+        if traded is None:
+            return self._trades_apart(frame, receive_ns)
+        records = []
+        for row in frame.data:
+            base = row.v * traded.base
+            if row.p * base > MAX_NOTIONAL_USD or row.s != name or row.BT:
+                return self._trades_apart(frame, receive_ns)
+            ending = traded.sell if row.S == "Sell" else traded.buy
+            records.append(pack_print(receive_ns, row.T, row.p, base, NAN, MISSING, ending))
+        return b"".join(records) or (Ignored("no rows"),)
+
+    def _trades_apart(self, frame: Frame[tuple[TradeRow, ...]], receive_ns: int) -> Sequence[Fact]:
         contracts = self._contracts
         facts: list[Fact] = []
         for row in frame.data:
@@ -278,7 +306,7 @@ def _not_used(_session: BybitSession, frame: Frame[Any], _receive_ns: int) -> Se
     return (Ignored(f"{frame.topic.partition('.')[0]} not used"),)
 
 
-_Handler = Callable[[BybitSession, Any, int], Sequence[Fact]]
+_Handler = Callable[[BybitSession, Any, int], Prints | Sequence[Fact]]
 
 
 def _topic(name: str, data: Any, handler: _Handler) -> tuple[str, Callable[[bytes], Any], _Handler]:

@@ -5,10 +5,9 @@ base = sz × ctVal × ctMult, which the instrument table knows; a contract that 
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from math import isnan
-from typing import Annotated, Any, Final, Generic, Literal, TypeVar
-
-from msgspec import Meta, Struct
+from typing import Any, Final
 
 from liqmap.domain.enums import Venue
 from liqmap.domain.event import MISSING, NAN
@@ -20,10 +19,12 @@ from liqmap.exchanges.adapter import (
     Fact,
     Ignored,
     Malformed,
+    Prints,
 )
 from liqmap.exchanges.facts import (
     BUY,
     LONG,
+    MAX_NOTIONAL_USD,
     SELL,
     SHORT,
     funding,
@@ -33,16 +34,21 @@ from liqmap.exchanges.facts import (
     trade,
 )
 from liqmap.exchanges.okx.listing import refused_name
+from liqmap.exchanges.okx.rows import (
+    BookRow,
+    Frame,
+    FundingRow,
+    IndexRow,
+    InterestRow,
+    LiquidationDetail,
+    LiquidationRow,
+    MarkRow,
+    TradeRow,
+)
+from liqmap.exchanges.prints import TradedContracts, pack_print, spelled
 from liqmap.exchanges.wire import (
     DECODING_FAULTS,
-    Identity,
-    Level,
-    MaybeLevel,
-    MaybeMilliseconds,
-    MaybeRate,
-    Milliseconds,
-    Price,
-    Quantity,
+    UNUSED_NAMES,
     check_utf8,
     decode_any,
     decoder,
@@ -70,103 +76,7 @@ SIZE_TOLERANCE: Final = 0.01
 """How far `oi` times the contract size may be from `oiCcy`, as a share, before the contract size is in doubt."""
 
 
-class TradeRow(Struct, gc=False):
-    """`trades`: one taker order at one price."""
-
-    instId: str  # noqa: N815
-    tradeId: Identity  # noqa: N815
-    px: Price
-    sz: Quantity
-    side: Literal["buy", "sell"]
-    ts: Milliseconds
-
-
-class LiquidationDetail(Struct, gc=False):
-    """One liquidation: `bkPx` the price at which the position was taken over, `sz` contracts."""
-
-    side: Literal["buy", "sell"]
-    bkPx: Price  # noqa: N815
-    sz: Quantity
-    ts: Milliseconds
-    posSide: Literal["long", "short", "net", ""] = ""  # noqa: N815
-
-
-class LiquidationRow(Struct, gc=False):
-    """`liquidation-orders`: the liquidations of one contract."""
-
-    instId: str  # noqa: N815
-    details: tuple[LiquidationDetail, ...]
-
-
-class MarkRow(Struct, gc=False):
-    """`mark-price`."""
-
-    instId: str  # noqa: N815
-    markPx: Price  # noqa: N815
-    ts: Milliseconds
-
-
-class IndexRow(Struct, gc=False):
-    """`index-tickers`; the index of BTC-USDT-SWAP is called BTC-USDT."""
-
-    instId: str  # noqa: N815
-    idxPx: Price  # noqa: N815
-
-
-class InterestRow(Struct, gc=False):
-    """`open-interest`: `oi` contracts, `oiCcy` base coin, one side."""
-
-    instId: str  # noqa: N815
-    ts: Milliseconds
-    oi: MaybeLevel = None
-    oiCcy: MaybeLevel = None  # noqa: N815
-
-
-class FundingRow(Struct, gc=False):
-    """`funding-rate`: the rate that is settled at `fundingTime`; the interval is from there to `nextFundingTime`."""
-
-    instId: str  # noqa: N815
-    fundingRate: MaybeRate = None  # noqa: N815
-    fundingTime: MaybeMilliseconds = None  # noqa: N815
-    nextFundingTime: MaybeMilliseconds = None  # noqa: N815
-    ts: MaybeMilliseconds = None
-
-
-class BookLevel(Struct, array_like=True, gc=False):
-    """`[price, contracts, "0", orders]`."""
-
-    price: Price
-    contracts: Level
-
-
-class BookRow(Struct, gc=False):
-    """`books`: absolute sizes; `prevSeqId` must equal the `seqId` before. `seqId` may go back after maintenance."""
-
-    bids: tuple[BookLevel, ...]
-    asks: tuple[BookLevel, ...]
-    ts: Milliseconds
-    seqId: Annotated[int, Meta(ge=-1, le=2**63 - 1)] = MISSING  # noqa: N815
-    prevSeqId: Annotated[int, Meta(ge=-1, le=2**63 - 1)] = MISSING  # noqa: N815
-
-
-class Arg(Struct, gc=False):
-    """Which subscription a frame belongs to."""
-
-    channel: str
-    instId: str = ""  # noqa: N815
-
-
-Row = TypeVar("Row")
-
-
-class Frame(Struct, Generic[Row], gc=False):
-    """A frame of a channel."""
-
-    arg: Arg
-    data: tuple[Row, ...]
-    action: str = ""
-
-
+@lru_cache(maxsize=UNUSED_NAMES)
 def unused_row(name: str) -> Ignored:
     """Why a row of that contract says nothing to us."""
     return Ignored(refused_name(name) or "unknown instrument", name)
@@ -176,18 +86,21 @@ class OkxSession:
     """Frames of one connection; remembers the index prices, which come in a channel of their own."""
 
     def __init__(self, instruments: InstrumentTable) -> None:
-        self._contracts = instruments.of(Venue.OKX)
         self._index: dict[str, tuple[float, int]] = {}
         """Price and time of receipt, by the index's name."""
+        self.use(instruments)
 
     def use(self, instruments: InstrumentTable) -> None:
         """Look contracts up in this table from now on."""
         self._contracts = instruments.of(Venue.OKX)
+        self._traded = TradedContracts(self._contracts)
 
     def parse(self, raw: bytes, receive_ns: int) -> Sequence[Fact]:
         """What the frame said. Raises Malformed."""
-        if raw == b"pong":  # the one frame that is not JSON
-            return (Control(ControlKind.PONG),)
+        return spelled(self.read(raw, receive_ns))
+
+    def read(self, raw: bytes, receive_ns: int) -> Prints | Sequence[Fact]:
+        """What the frame said, plain trades packed. Raises Malformed."""
         if not raw.isascii():
             check_utf8(raw)
         channel = _BY_START.get(raw[:START])
@@ -202,8 +115,10 @@ class OkxSession:
             return self._unusual(raw, receive_ns)
         return handle(self, frame, receive_ns)
 
-    def _unusual(self, raw: bytes, receive_ns: int, fault: Exception | None = None) -> Sequence[Fact]:
+    def _unusual(self, raw: bytes, receive_ns: int, fault: Exception | None = None) -> Prints | Sequence[Fact]:
         """Events about the connection, channels that are not used, frames spelled in another way than the venue's."""
+        if raw == b"pong":  # the one frame that is not JSON
+            return (Control(ControlKind.PONG),)
         message = decode_any(raw)
         if not isinstance(message, dict):
             raise Malformed("neither data nor an event")
@@ -225,7 +140,21 @@ class OkxSession:
             refuse(error, raw)
         return handle(self, frame, receive_ns)
 
-    def _trades(self, frame: Frame[TradeRow], receive_ns: int) -> Sequence[Fact]:
+    def _trades(self, frame: Frame[TradeRow], receive_ns: int) -> Prints | Sequence[Fact]:
+        name = frame.arg.instId
+        traded = self._traded[name]
+        if traded is None:
+            return self._trades_apart(frame, receive_ns)
+        records = []
+        for row in frame.data:
+            base = row.sz * traded.base
+            if row.px * base > MAX_NOTIONAL_USD or row.instId != name:
+                return self._trades_apart(frame, receive_ns)
+            ending = traded.sell if row.side == "sell" else traded.buy
+            records.append(pack_print(receive_ns, row.ts, row.px, base, NAN, row.tradeId, ending))
+        return b"".join(records) or (Ignored("no rows"),)
+
+    def _trades_apart(self, frame: Frame[TradeRow], receive_ns: int) -> Sequence[Fact]:
         contracts = self._contracts
         facts: list[Fact] = []
         for row in frame.data:
@@ -355,8 +284,8 @@ def books(rows: Sequence[BookRow], name: str, snapshot: bool, contracts: Contrac
             contract.symbol,
             row.ts,
             snapshot,
-            tuple((level.price, level.contracts * size) for level in row.bids),
-            tuple((level.price, level.contracts * size) for level in row.asks),
+            tuple([(level.price, level.contracts * size) for level in row.bids]),
+            tuple([(level.price, level.contracts * size) for level in row.asks]),
             row.seqId,
             None if row.prevSeqId == MISSING else row.prevSeqId,
         )
@@ -368,7 +297,7 @@ def _not_used(_session: OkxSession, frame: Frame[Any], _receive_ns: int) -> Sequ
     return (Ignored(f"{frame.arg.channel} not used"),)
 
 
-_Handler = Callable[[OkxSession, Any, int], Sequence[Fact]]
+_Handler = Callable[[OkxSession, Any, int], Prints | Sequence[Fact]]
 
 
 def _channel(name: str, row: Any, handler: _Handler) -> tuple[str, Callable[[bytes], Any], _Handler]:

@@ -9,19 +9,8 @@ from liqmap.domain.enums import Ratio, Venue
 from liqmap.domain.instrument import Contracts, InstrumentTable
 from liqmap.exchanges.adapter import Fact, Ignored, Malformed, PollPlan
 from liqmap.exchanges.facts import ratio
-from liqmap.exchanges.okx.frames import (
-    BookRow,
-    FundingRow,
-    InterestRow,
-    LiquidationRow,
-    MarkRow,
-    books,
-    fundings,
-    interests,
-    liquidations,
-    marks,
-    unused_row,
-)
+from liqmap.exchanges.okx.frames import books, fundings, interests, liquidations, marks, unused_row
+from liqmap.exchanges.okx.rows import BookRow, FundingRow, InterestRow, LiquidationRow, MarkRow
 from liqmap.exchanges.wire import DECODING_FAULTS, Milliseconds, decoder, refuse
 
 Row = TypeVar("Row")
