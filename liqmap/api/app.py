@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from flask import Flask, Response, request
 
-from liqmap.api import errors, health, heatmap, liquidations, open_interest, symbols
+from liqmap.api import errors, health, heatmap, liquidations, market, open_interest, statistics, symbols
 from liqmap.api.memo import Memo
 from liqmap.api.resource import Resource, Serving, blueprint
 from liqmap.client import Client
@@ -18,6 +18,8 @@ MODULES: Final[tuple[Callable[[Serving], tuple[Resource[Any], ...]], ...]] = (
     heatmap.resources,
     liquidations.resources,
     open_interest.resources,
+    market.resources,
+    statistics.resources,
 )
 
 

@@ -5,8 +5,10 @@ from collections.abc import Callable
 from types import MappingProxyType, TracebackType
 from typing import Any, Final, Self, TypeVar
 
+from numpy.typing import NDArray
+
 from liqmap.client import feeds as feed_boards
-from liqmap.client import health, maps
+from liqmap.client import health, maps, sheet
 from liqmap.client import liquidations as recent_rows
 from liqmap.client.attachment import Attachment
 from liqmap.client.faults import ClientError, UnknownSymbol
@@ -71,6 +73,7 @@ class Client:
         self._feeds = Attachment(segment_name(instance, "feeds"), _board(FEEDS))
         self._live: dict[str, Attachment[maps.LiveReader]] = {}
         self._recent: dict[str, Attachment[recent_rows.RecentReader]] = {}
+        self._minutes: dict[str, Attachment[sheet.MinutesReader]] = {}
         self._lock = threading.Lock()
         self._clock_row: tuple[float, ClockRow] | None = None
         self._feeds_seen: tuple[tuple[int, int, bool], feed_boards.Feeds] | None = None
@@ -109,8 +112,7 @@ class Client:
 
     def open_interest(self, symbol: str) -> OpenInterest:
         """Open interest as the newest frame has it, by venue. Raises NotYet, Busy, Incompatible."""
-        facts, generation = self._live_of(symbol).read(lambda live: (live.facts(), live.generation))
-        newest, timing = self._newest(symbol, maps.head_of(facts, generation)), self._timing()
+        facts, newest, timing = self._facts(symbol)
         venues = {
             Venue(number).name.lower(): OpenInterestOfVenue(
                 base=float(facts["venue_oi_base"][number]),
@@ -130,6 +132,24 @@ class Client:
             change_base=known(facts["open_interest_change_base"]),
             venues=MappingProxyType(venues),
         )
+
+    def market_data(self, symbol: str) -> sheet.MarketData:
+        """Prices and funding as each venue told them last. Raises NotYet, Busy, Incompatible."""
+        return sheet.market_data(*self._facts(symbol))
+
+    def trader_ratios(self, symbol: str) -> sheet.TraderRatios:
+        """Positioning ratios as each venue told them last. Raises NotYet, Busy, Incompatible."""
+        return sheet.trader_ratios(*self._facts(symbol))
+
+    def liquidation_stats(self, symbol: str) -> sheet.LiquidationStats:
+        """The whole map of one frame, and what each venue printed. Raises NotYet, Busy, Incompatible."""
+        window = self._live_of(symbol).read(lambda live: live.window(maps.whole))
+        newest = self._newest(symbol, maps.head_of(window.facts, window.generation))
+        return sheet.LiquidationStats(maps.snapshot(symbol, window, newest), sheet.printed(window.facts))
+
+    def minute_history(self, symbol: str) -> sheet.MinuteHistory:
+        """The closed minutes that are kept. Raises NotYet, Busy, Incompatible."""
+        return self._minutes_of(symbol).read(sheet.history)
 
     def liquidations(
         self,
@@ -214,7 +234,7 @@ class Client:
     def close(self) -> None:
         """Let go of all shared memory."""
         attachments: list[Attachment[Any]] = [self._status, self._directory, self._processes, self._feeds]
-        for attachment in [*attachments, *self._live.values(), *self._recent.values()]:
+        for attachment in [*attachments, *self._live.values(), *self._recent.values(), *self._minutes.values()]:
             attachment.close()
 
     def __enter__(self) -> Self:
@@ -232,6 +252,13 @@ class Client:
 
     def _recent_of(self, symbol: str) -> Attachment[recent_rows.RecentReader]:
         return self._attached(self._recent, "recent", symbol, recent_rows.RecentReader)
+
+    def _minutes_of(self, symbol: str) -> Attachment[sheet.MinutesReader]:
+        return self._attached(self._minutes, "minutes", symbol, sheet.MinutesReader)
+
+    def _facts(self, symbol: str) -> tuple[NDArray[Any], Newest, Timing]:
+        facts, generation = self._live_of(symbol).read(lambda live: (live.facts(), live.generation))
+        return facts, self._newest(symbol, maps.head_of(facts, generation)), self._timing()
 
     def _attached(
         self, known_ones: dict[str, Attachment[Any]], role: str, symbol: str, make: Callable[[Segment], Any]

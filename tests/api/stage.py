@@ -13,7 +13,7 @@ from liqmap.client import Client
 from liqmap.config import Config, parse
 from liqmap.domain.enums import GapReason, PriceSource, Projection, Source, Topic, Venue
 from liqmap.shm.board import BoardWriter
-from liqmap.shm.layout import DIRECTORY, FEEDS, LIQUIDATION, PROCESSES, live_dtype
+from liqmap.shm.layout import DIRECTORY, FEEDS, LIQUIDATION, PROCESSES, live_dtype, minute_dtype
 from liqmap.shm.plan import Holding, Role, create_all
 from liqmap.shm.rows import RowsWriter
 from liqmap.shm.status import ClockRow, Heartbeat, write_clock
@@ -44,6 +44,10 @@ class Stage:
         }
         self._recent = {
             symbol: RowsWriter(holding[Role.RECENT, symbol], LIQUIDATION) for symbol in config.enabled_symbols
+        }
+        self._minutes = {
+            symbol: RowsWriter(holding[Role.MINUTES, symbol], minute_dtype(config.symbols[symbol].buckets))
+            for symbol in config.enabled_symbols
         }
         self._frames = 0
 
@@ -193,6 +197,16 @@ class Stage:
 
         self._live[symbol].publish(fill)
         return as_of_ns
+
+    def write_minute(self, symbol: str, minute_ms: int, gap_topics: int = 0) -> None:
+        """One closed minute, of which only time and gaps are said."""
+
+        def fill(row: Any) -> None:
+            for name in row.dtype.names:
+                row[name] = np.nan if row.dtype[name].base.kind == "f" else 0
+            row["minute_ms"], row["gap_topics"] = minute_ms, gap_topics
+
+        self._minutes[symbol].append(fill)
 
     def write_liquidation(self, symbol: str, id_: int, ts_ms: int, **facts: Any) -> None:
         """One recent liquidation."""

@@ -18,6 +18,9 @@ ALIASES = {
     "/liq_heatmap_v2": "/v2/liq_heatmap",
     "/liq_events": "/v2/liq_events",
     "/oi": "/v2/oi",
+    "/market_data": "/v2/market_data",
+    "/trader_ratios": "/v2/trader_ratios",
+    "/liq_stats": "/v2/liq_stats",
 }
 AGE = re.compile(rb'"(?:age_ms|uptime_s|[a-z_]+_age_ms)":[0-9.]+')
 
@@ -141,7 +144,7 @@ def keys_of(value: Any) -> set[str]:
 
 @pytest.mark.finding("M20")
 def test_fields_are_the_same_for_every_symbol_and_none_names_one(web: FlaskClient) -> None:
-    for path in ("/liq_heatmap_v2?tiers=1", "/liq_events", "/oi"):
+    for path in ("/liq_heatmap_v2?tiers=1", "/liq_events", "/oi", "/market_data", "/trader_ratios", "/liq_stats"):
         per_symbol = {}
         for symbol in CONFIG.symbols:
             answer = web.get(path, query_string={"symbol": symbol} if "?" not in path else None)
