@@ -21,11 +21,24 @@ from liqmap import config as configuration
 from liqmap.clock import ReplayTime
 from liqmap.config import Config
 from liqmap.domain.enums import PositionSide, TakerSide, Venue
-from liqmap.sim.tape import LIQUIDATIONS, TRADES, Market, Tape, VenueTape
+from liqmap.sim.tape import BOOK_CHANGES, LIQUIDATIONS, TRADES, Market, Tape, VenueTape
 from liqmap.sim.venues.running import VENUES, CaptureVenues, MarketVenues, VenueRules
 from liqmap.sim.venues.server import VenueServer
 
 T = TypeVar("T")
+Levels = dict[tuple[TakerSide, float], float]
+"""Base quantity by side and price."""
+
+
+def default_book(price: float) -> Levels:
+    """Fifty levels a side around `price`, a basis point apart from half of one on, growing away from the middle."""
+    levels: Levels = {}
+    for number in range(50):
+        away = price * (number + 0.5) * 1e-4
+        levels[TakerSide.BUY, round(price - away, 1)] = levels[TakerSide.SELL, round(price + away, 1)] = (
+            1.0 + number / 10
+        )
+    return levels
 
 
 class ScriptedMarket:
@@ -41,6 +54,9 @@ class ScriptedMarket:
         self._lock = threading.RLock()
         self._trades: dict[Venue, list[tuple[float, float, int]]] = {venue: [] for venue in VENUES}
         self._liquidations: dict[Venue, list[tuple[int, float, float, float]]] = {venue: [] for venue in VENUES}
+        self._book: dict[Venue, Levels | None] = dict.fromkeys(VENUES)
+        """What a test made of it; None: the default book around the last price."""
+        self._told: dict[Venue, Levels] = {venue: {} for venue in VENUES}
         self._at_ms: int | None = None
 
     @contextmanager
@@ -59,6 +75,24 @@ class ScriptedMarket:
         """Liquidate a position: `price` is its bankruptcy price, `fill` where the closing order traded."""
         with self._lock:
             self._liquidations[venue].append((int(side), price, fill, qty_base))
+
+    def book(self, venue: Venue) -> Levels:
+        """What stands at that venue."""
+        with self._lock:
+            scripted = self._book[venue]
+            return default_book(self.last_price) if scripted is None else dict(scripted)
+
+    def set_book(self, venue: Venue, levels: Levels) -> None:
+        """From now on exactly these levels stand there; they no longer follow the price."""
+        with self._lock:
+            self._book[venue] = dict(levels)
+
+    def set_level(self, venue: Venue, side: TakerSide, price: float, qty_base: float) -> None:
+        """From now on so much stands at that price (BUY: a bid), 0 removes it; the rest stays and follows no price."""
+        with self._lock:
+            levels = self.book(venue)
+            levels[side, price] = qty_base
+            self._book[venue] = {level: qty for level, qty in levels.items() if qty > 0.0}
 
     def untold(self, venue: Venue) -> int:
         """Prints that wait for the next step."""
@@ -89,7 +123,15 @@ class ScriptedMarket:
         liquidations = np.array([(to_ms, *row) for row in self._liquidations[venue]], dtype=LIQUIDATIONS)
         self._trades[venue].clear()
         self._liquidations[venue].clear()
-        return VenueTape(trades, liquidations, self.open_interest_base[venue])
+        return VenueTape(trades, liquidations, self.open_interest_base[venue], self._book_changes(venue))
+
+    def _book_changes(self, venue: Venue) -> Any:
+        """Since the last step, removals first."""
+        told, now = self._told[venue], self.book(venue)
+        self._told[venue] = now
+        gone = [(int(side), price, 0.0) for side, price in told.keys() - now.keys()]
+        new = [(int(side), price, qty) for (side, price), qty in now.items() if told.get((side, price)) != qty]
+        return np.array([*gone, *new], dtype=BOOK_CHANGES)
 
 
 class RunningVenues:

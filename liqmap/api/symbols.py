@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import msgspec
 from flask import Response
 
 from liqmap.api.answers import plain
@@ -31,7 +30,8 @@ def resources(serving: Serving) -> tuple[Resource[Any], ...]:
 
 
 def _described(table: SymbolConfig) -> dict[str, Any]:
-    listed = msgspec.structs.asdict(table.instruments)
+    venues = table.instruments
+    listed = {"binance": venues.binance, "bybit": venues.bybit, "okx": venues.okx}
     return {
         "price_step": table.step,
         "range_pct": table.range_pct,

@@ -22,6 +22,7 @@ from liqmap.clock import ReplayTime
 from liqmap.config import Config, ConfigError, RunMode
 from liqmap.domain.enums import Venue
 from liqmap.logs import fields
+from liqmap.sim.market.booked import BookedMarket
 from liqmap.sim.market.simulated import SimulatedMarket
 from liqmap.sim.market.truth import write_truth
 from liqmap.sim.venues.console import Console
@@ -57,9 +58,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             asyncio.run(_serve(child, _captured(child, given.capture), listening, console))
         else:
             markets = _markets(child)
-            venues = MarketVenues(
-                child.config, list(markets.values()), seed=child.config.sim.seed, speed=child.mode.speed
-            )
+            sim = child.config.sim
+            booked = [BookedMarket(market, sim) for market in markets.values()]
+            venues = MarketVenues(child.config, booked, seed=sim.seed, speed=child.mode.speed)
             truth = TruthTables(markets, given.truth, given.truth_every_s) if given.truth else None
             asyncio.run(_serve(child, venues, listening, console, truth))
     return 0

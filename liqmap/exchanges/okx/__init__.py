@@ -30,6 +30,4 @@ ADAPTER: Final = Adapter(
     usage=usage,
     book_rule=BookRule.OKX,
     book_plan=plans.book,
-    closing_notices=frozenset({"64008"}),
-    replays_liquidations=True,
 )

@@ -119,6 +119,14 @@ class SimulatedMarket:
         """Index, last and mark at `now_ms`."""
         return self._price.prices
 
+    @property
+    def last_price(self) -> float:
+        """The price that a trade prints at where `advance` stopped: on the straight line between two ticks."""
+        before = self._states[0]
+        after = self._states[1] if len(self._states) > 1 else before
+        along = (self._told_ms - before.ts_ms) / max(after.ts_ms - before.ts_ms, 1)
+        return before.prices.last + (after.prices.last - before.prices.last) * min(max(along, 0.0), 1.0)
+
     def advance(self, to_ms: int) -> Tape:
         """See Market. Prints up to and including `to_ms`; prices and open interest of the last whole tick before it."""
         if to_ms < self._told_ms:

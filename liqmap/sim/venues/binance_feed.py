@@ -10,11 +10,13 @@ from typing import Any
 import orjson
 
 from liqmap.domain.enums import PositionSide, TakerSide, Venue
+from liqmap.sim.venues.binance_books import BinanceBooks
 from liqmap.sim.venues.binance_rest import BinanceRest
+from liqmap.sim.venues.clockwork import Every
 from liqmap.sim.venues.faults import Faults
 from liqmap.sim.venues.feed import Message, Reply
 from liqmap.sim.venues.listings import Foreign, Listing
-from liqmap.sim.venues.market_feed import Every, Liquidation, MarketFeed, Quote, Trade
+from liqmap.sim.venues.market_feed import Liquidation, MarketFeed, Quote, Trade
 
 AGGREGATION_MS = 100
 ORDER_SIDE = {PositionSide.LONG: "SELL", PositionSide.SHORT: "BUY"}
@@ -33,11 +35,12 @@ class BinanceFeed(MarketFeed):
         self._mark_1s = Every(1000)
         self._mark_3s = Every(3000)
         self._second = Every(1000)
+        self.books: BinanceBooks = BinanceBooks(self)
         self._rest = BinanceRest(self)
 
     def on_subscribe(self, topic: str, now_ms: int) -> Iterable[Message]:
         """Nothing: these streams have no snapshots."""
-        return ()
+        return self.books.on_subscribe(topic, now_ms)
 
     def answer(self, path: str, query: Mapping[str, str], now_ms: int) -> Reply | None:
         """REST answers from the same quotes."""

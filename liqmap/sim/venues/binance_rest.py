@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from liqmap.sim.venues.feed import Reply, json_reply
-from liqmap.sim.venues.market_feed import Quote, book_levels
+from liqmap.sim.venues.market_feed import Quote
 
 if TYPE_CHECKING:
     from liqmap.sim.venues.binance_feed import BinanceFeed
@@ -27,7 +27,6 @@ class BinanceRest:
 
     def __init__(self, feed: "BinanceFeed") -> None:
         self._feed = feed
-        self._book_ids = 5_123_107_852_948
         self._endpoints: dict[str, Callable[[Mapping[str, str], int], Reply]] = {
             "/fapi/v1/ping": lambda _query, _now_ms: json_reply({}),
             "/fapi/v1/time": lambda _query, now_ms: json_reply({"serverTime": now_ms}),
@@ -65,10 +64,10 @@ class BinanceRest:
         limit = query.get("limit", "500")
         if limit not in ("5", "10", "20", "50", "100", "500", "1000"):
             return json_reply({"code": -1130, "msg": "Data sent for parameter 'limit' is not valid."}, 400)
-        self._book_ids += 1000
-        bids, asks = book_levels(quote, min(int(limit), 100))
-        body = {"lastUpdateId": self._book_ids, "E": now_ms, "T": now_ms - 6, "bids": bids, "asks": asks}
-        return json_reply(body)
+        snapshot, book = self._feed.books.snapshot(quote, int(limit), now_ms), quote.book
+        bids, asks = book.written(book.bids, snapshot.bids), book.written(book.asks, snapshot.asks)
+        head = {"lastUpdateId": snapshot.last_id, "E": snapshot.at_ms, "T": snapshot.matched_ms}
+        return json_reply({**head, "bids": bids, "asks": asks})
 
     def _quote(self, query: Mapping[str, str]) -> Quote | Reply:
         name = query.get("symbol")

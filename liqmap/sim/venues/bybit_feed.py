@@ -10,11 +10,13 @@ from typing import Any
 import orjson
 
 from liqmap.domain.enums import PositionSide, TakerSide, Venue
+from liqmap.sim.venues.bybit_books import BybitBooks
 from liqmap.sim.venues.bybit_rest import BybitRest
+from liqmap.sim.venues.clockwork import Every
 from liqmap.sim.venues.faults import Faults
 from liqmap.sim.venues.feed import Message, Reply
 from liqmap.sim.venues.listings import Listing
-from liqmap.sim.venues.market_feed import Every, Liquidation, MarketFeed, Quote, Trade, book_levels
+from liqmap.sim.venues.market_feed import Liquidation, MarketFeed, Quote, Trade
 
 POSITION_WORD = {PositionSide.LONG: "Buy", PositionSide.SHORT: "Sell"}
 TAKER_WORD = {TakerSide.BUY: "Buy", TakerSide.SELL: "Sell"}
@@ -29,13 +31,12 @@ class BybitFeed(MarketFeed):
     def __init__(self, listings: Mapping[str, Listing], faults: Faults, seed: int) -> None:
         super().__init__(listings, faults, seed)
         self._sequence = 753_843_900_397
-        self._update_ids: dict[str, int] = {}
         self._waiting: dict[str, list[dict[str, Any]]] = {}
         self._tickers: dict[str, dict[str, str]] = {}
         self._last_price: dict[str, float] = {}
         self._half_second = Every(500)
         self._tenth = Every(100)
-        self._three_seconds = Every(3000)
+        self.books: BybitBooks = BybitBooks(self)
         self._rest = BybitRest(self)
 
     def on_subscribe(self, topic: str, now_ms: int) -> Iterable[Message]:
@@ -48,7 +49,7 @@ class BybitFeed(MarketFeed):
             state = self._tickers.setdefault(name, self.ticker(quote))
             yield self._ticker_message(name, "snapshot", state, now_ms)
         elif kind.startswith("orderbook."):
-            yield self._book(topic, quote, int(kind.rpartition(".")[2]), now_ms)
+            yield from self.books.on_subscribe(topic, now_ms)
 
     def answer(self, path: str, query: Mapping[str, str], now_ms: int) -> Reply | None:
         """REST answers from the same quotes."""
@@ -76,7 +77,6 @@ class BybitFeed(MarketFeed):
         before = self._last_price.get(listing.name, trade.price)
         self._last_price[listing.name] = trade.price
         direction = "PlusTick" if trade.price > before else "MinusTick" if trade.price < before else "ZeroPlusTick"
-        self._sequence += self.random.randrange(1, 9)
         return {
             "T": trade.ts_ms,
             "s": listing.name,
@@ -87,7 +87,7 @@ class BybitFeed(MarketFeed):
             "i": self._uuid(),
             "BT": False,
             "RPI": self.random.random() < 0.02,
-            "seq": self._sequence,
+            "seq": self.next_sequence(),
         }
 
     def _block_trade(self, quote: Quote, ts_ms: int) -> dict[str, Any]:
@@ -111,13 +111,18 @@ class BybitFeed(MarketFeed):
         }
         return [row, row] if halves else [row]
 
+    def next_sequence(self) -> int:
+        """Counts across topics, not by one."""
+        self._sequence += self.random.randrange(1, 9)
+        return self._sequence
+
     def _uuid(self) -> str:
         return str(uuid.UUID(int=self.random.getrandbits(128), version=4))
 
     # --- by the clock -------------------------------------------------------------------------------------------
 
     def write_states(self, now_ms: int, out: list[Message]) -> None:
-        """Liquidations each half second, ticker deltas each tenth, repeated best levels each three seconds."""
+        """Liquidations each half second, ticker deltas each tenth."""
         if self._half_second.due(now_ms):
             for name, rows in self._waiting.items():
                 body = {"topic": f"allLiquidation.{name}", "type": "snapshot", "ts": now_ms, "data": rows}
@@ -126,9 +131,6 @@ class BybitFeed(MarketFeed):
         if self._tenth.due(now_ms):
             for quote in self.live_quotes():
                 self._write_ticker(quote, now_ms, out)
-        if self._three_seconds.due(now_ms):
-            for quote in self.live_quotes():
-                out.append(self._book(f"orderbook.1.{quote.listing.name}", quote, 1, now_ms))
 
     def _write_ticker(self, quote: Quote, now_ms: int, out: list[Message]) -> None:
         name = quote.listing.name
@@ -143,17 +145,17 @@ class BybitFeed(MarketFeed):
 
     def _ticker_message(self, name: str, kind: str, data: dict[str, str], now_ms: int) -> Message:
         """The order of keys is not promised, so it is shuffled."""
-        self._sequence += self.random.randrange(1, 9)
         keys = list(data)
         self.random.shuffle(keys)
-        head = [("topic", f"tickers.{name}"), ("type", kind), ("cs", self._sequence), ("ts", now_ms)]
+        head = [("topic", f"tickers.{name}"), ("type", kind), ("cs", self.next_sequence()), ("ts", now_ms)]
         head.append(("data", {key: data[key] for key in keys}))
         self.random.shuffle(head)
         return Message(f"tickers.{name}", orjson.dumps(dict(head)))
 
     def ticker(self, quote: Quote) -> dict[str, str]:
         """The full state of a ticker. Open interest is absent while the venue's own source fails."""
-        listing = quote.listing
+        listing, book = quote.listing, quote.book
+        (bid, bid_size), (ask, ask_size) = book.best(book.bids), book.best(book.asks)
         state = {
             "symbol": listing.name,
             "lastPrice": listing.price(quote.last),
@@ -163,10 +165,10 @@ class BybitFeed(MarketFeed):
             "nextFundingTime": str(quote.next_funding_ms),
             "fundingIntervalHour": "8",
             "fundingCap": "0.005",
-            "bid1Price": listing.price(quote.last),
-            "bid1Size": listing.of_lots(12),
-            "ask1Price": listing.price(quote.last + listing.tick),
-            "ask1Size": listing.of_lots(17),
+            "bid1Price": bid,
+            "bid1Size": bid_size,
+            "ask1Price": ask,
+            "ask1Size": ask_size,
             "preOpenPrice": "",
             "preQty": "",
             "curPreListingPhase": "",
@@ -179,11 +181,3 @@ class BybitFeed(MarketFeed):
             state["openInterest"] = listing.of_lots(2 * one_side)
             state["openInterestValue"] = f"{2 * value:.2f}"
         return state
-
-    def _book(self, topic: str, quote: Quote, levels: int, now_ms: int) -> Message:
-        """A whole book; one level repeats its update id when nothing changed, deeper ones begin anew."""
-        bids, asks = book_levels(quote, min(levels, 50))
-        update_id = self._update_ids.setdefault(topic, 18_521_288)
-        data = {"s": quote.listing.name, "b": bids, "a": asks, "u": update_id, "seq": self._sequence}
-        body = {"topic": topic, "type": "snapshot", "ts": now_ms, "data": data, "cts": now_ms - 3}
-        return Message(topic, orjson.dumps(body))

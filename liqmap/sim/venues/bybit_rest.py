@@ -3,8 +3,9 @@
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from liqmap.sim.venues.bybit_books import REST_LEVELS
 from liqmap.sim.venues.feed import Reply, json_reply
-from liqmap.sim.venues.market_feed import Quote, book_levels
+from liqmap.sim.venues.market_feed import Quote
 
 if TYPE_CHECKING:
     from liqmap.sim.venues.bybit_feed import BybitFeed
@@ -101,9 +102,10 @@ class BybitRest:
         quotes = self._chosen(query)
         if not quotes or "symbol" not in query:
             return refused(10001, "params error: symbol invalid", now_ms)
-        bids, asks = book_levels(quotes[0], 25)
-        name = quotes[0].listing.name
-        return envelope({"s": name, "b": bids, "a": asks, "ts": now_ms, "u": 18_521_288, "seq": 1}, now_ms)
+        limit = query.get("limit", "25")
+        if not limit.isdigit() or not 1 <= int(limit) <= REST_LEVELS:
+            return refused(10001, "params error: limit invalid", now_ms)
+        return envelope(self._feed.books.rest(quotes[0], int(limit), now_ms), now_ms)
 
     def _chosen(self, query: Mapping[str, str]) -> list[Quote]:
         wanted = query.get("symbol")

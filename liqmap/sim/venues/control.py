@@ -88,3 +88,12 @@ class FaultControl:
         if request.remote not in ("127.0.0.1", "::1"):
             return web.Response(status=403, text="only from this machine\n")
         return web.Response(body=orjson.dumps(self._server.state()), content_type="application/json")
+
+    async def book(self, request: web.Request) -> web.Response:
+        """GET /_sim/book?contract=NAME, from this machine only: the true book now, for tests."""
+        if request.remote not in ("127.0.0.1", "::1"):
+            return web.Response(status=403, text="only from this machine\n")
+        book = self._server.feed.book_truth(request.query.get("contract", ""), self._server.now_ms())
+        if book is None:
+            return web.Response(status=404, text="no such contract, or no book yet\n")
+        return web.Response(body=orjson.dumps(book), content_type="application/json")

@@ -5,7 +5,7 @@ Two makers exist: a simulated market (`*_feed.py`) and a capture of raw frames (
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import orjson
 
@@ -44,3 +44,6 @@ class Feed(Protocol):
 
     def answer(self, path: str, query: Mapping[str, str], now_ms: int) -> Reply | None:
         """The answer to a GET, None when there is no such endpoint."""
+
+    def book_truth(self, contract: str, now_ms: int) -> dict[str, Any] | None:
+        """The true order book of a contract, for tests; None where nobody knows it."""

@@ -2,15 +2,17 @@
 
 import random
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import ClassVar, NamedTuple, TypeVar
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from liqmap.domain.enums import PositionSide, Venue
 from liqmap.sim.tape import Tape
+from liqmap.sim.venues.books import BookStreams, LevelBook
+from liqmap.sim.venues.clockwork import Every
 from liqmap.sim.venues.faults import Faults
 from liqmap.sim.venues.feed import Message, Reply
 from liqmap.sim.venues.listings import FOREIGN, Foreign, Listing
@@ -54,21 +56,10 @@ class Quote:
     served_open_interest_base: float = 0.0
     """One side, as of the venue's last refresh."""
     served_ms: int = 0
+    book: LevelBook = field(init=False)
 
-
-class Every:
-    """Says once per period of the market's time that it is due."""
-
-    def __init__(self, period_ms: int) -> None:
-        self._period_ms = period_ms
-        self._last: int | None = None
-
-    def due(self, now_ms: int) -> bool:
-        """True when a multiple of the period was reached since the last call."""
-        turn = now_ms // self._period_ms
-        passed = self._last is not None and turn > self._last
-        self._last = turn
-        return passed
+    def __post_init__(self) -> None:
+        self.book = LevelBook(self.listing)
 
 
 class MarketFeed(ABC):
@@ -76,6 +67,9 @@ class MarketFeed(ABC):
 
     venue: ClassVar[Venue]
     open_interest_every_ms: ClassVar[int] = 3000
+    books: BookStreams
+    is_followed: Callable[[str], bool]
+    """Does anybody follow this topic? Books cost too much to be written for nobody. Whoever serves the feed says it."""
 
     def __init__(self, listings: Mapping[str, Listing], faults: Faults, seed: int) -> None:
         self.faults = faults
@@ -83,6 +77,7 @@ class MarketFeed(ABC):
         self.quotes = {listing.symbol: Quote(listing) for listing in listings.values()}
         self.by_name = {quote.listing.name: quote for quote in self.quotes.values()}
         self.foreign = FOREIGN[self.venue]
+        self.is_followed = lambda _topic: True
         self._refresh = Every(self.open_interest_every_ms)
 
     def lists(self, name: str) -> bool:
@@ -97,11 +92,13 @@ class MarketFeed(ABC):
             if quote is None or venue_tape is None:
                 continue
             self._update(quote, tape, venue_tape.open_interest_base)
+            quote.book.apply(venue_tape.book_changes)
             prints.append((quote, _rows(venue_tape.trades, Trade), _rows(venue_tape.liquidations, Liquidation)))
         self._refresh_open_interest(now_ms)
         messages: list[Message] = []
         for quote, trades, liquidations in prints:
             self.write_prints(quote, trades, liquidations, now_ms, messages)
+        self.books.write(now_ms, messages)
         self.write_states(now_ms, messages)
         return messages
 
@@ -126,6 +123,14 @@ class MarketFeed(ABC):
     def live_quotes(self) -> list[Quote]:
         """The quotes that have had a step."""
         return [quote for quote in self.quotes.values() if quote.live]
+
+    def book_truth(self, contract: str, now_ms: int) -> dict[str, Any] | None:
+        """The true book of a contract now, in base coin, and the numbers by which messages name this state of it."""
+        quote = self.by_name.get(contract)
+        if quote is None or not quote.live:
+            return None
+        sides = {"bids": list(quote.book.in_base(quote.book.bids)), "asks": list(quote.book.in_base(quote.book.asks))}
+        return {"contract": contract, "ts_ms": now_ms, "sequence": self.books.sequences(contract), **sides}
 
     def foreign_price(self, foreign: Foreign) -> float:
         """A price near the foreign contract's own; contracts of a simulated coin follow its mark."""
@@ -159,18 +164,3 @@ class MarketFeed(ABC):
 
 def _rows(array: NDArray[np.void], row: type[Row]) -> list[Row]:
     return [row(*values) for values in array.tolist()]
-
-
-def book_levels(quote: Quote, levels: int) -> tuple[list[list[str]], list[list[str]]]:
-    """A small book around the last price, for endpoints that must answer with one; the market itself has none.
-
-    (bids, asks): `levels` levels a side, best first, one tick apart, thicker away from the middle.
-    """
-    listing = quote.listing
-    best_bid = round(quote.last / listing.tick) * listing.tick
-    bids, asks = [], []
-    for depth in range(levels):
-        lots = 3 + (depth * 7919 + int(best_bid)) % 40 + depth
-        bids.append([listing.price(best_bid - depth * listing.tick), listing.of_lots(lots)])
-        asks.append([listing.price(best_bid + (depth + 1) * listing.tick), listing.of_lots(lots + 2)])
-    return bids, asks

@@ -11,10 +11,12 @@ from typing import Any
 import orjson
 
 from liqmap.domain.enums import PositionSide, TakerSide, Venue
+from liqmap.sim.venues.clockwork import Every
 from liqmap.sim.venues.faults import Faults
 from liqmap.sim.venues.feed import Message, Reply
 from liqmap.sim.venues.listings import Foreign, Listing
-from liqmap.sim.venues.market_feed import Every, Liquidation, MarketFeed, Quote, Trade, book_levels
+from liqmap.sim.venues.market_feed import Liquidation, MarketFeed, Quote, Trade
+from liqmap.sim.venues.okx_books import LEVELS, OkxBooks
 from liqmap.sim.venues.okx_rest import OkxRest
 
 CLOSING_SIDE = {PositionSide.LONG: "sell", PositionSide.SHORT: "buy"}
@@ -41,6 +43,7 @@ class OkxFeed(MarketFeed):
         self._ten_seconds = Every(10_000)
         self._three_seconds = Every(3000)
         self._half_minute = Every(30_000)
+        self.books: OkxBooks = OkxBooks(self)
         self._rest = OkxRest(self)
 
     def on_subscribe(self, topic: str, now_ms: int) -> Iterable[Message]:
@@ -60,8 +63,8 @@ class OkxFeed(MarketFeed):
             row = self.state(channel, quote, now_ms)
             if row is not None:
                 yield _push(channel, name, [row])
-        elif channel == "books":
-            yield self._book(quote, now_ms)
+        elif channel in LEVELS:
+            yield from self.books.on_subscribe(topic, now_ms)
 
     def answer(self, path: str, query: Mapping[str, str], now_ms: int) -> Reply | None:
         """REST answers from the same quotes."""
@@ -141,26 +144,15 @@ class OkxFeed(MarketFeed):
             return {**head, **open_interest(quote), "ts": str(quote.served_ms)}
         if channel == "funding-rate":
             return {**head, **_funding(quote), "ts": ts}
-        return {
-            **head,
-            "last": listing.price(quote.last),
-            "lastSz": listing.of_lots(1),
-            "askPx": listing.price(quote.last + listing.tick),
-            "askSz": listing.of_lots(300),
-            "bidPx": listing.price(quote.last),
-            "bidSz": listing.of_lots(200),
-            "ts": ts,
-        }
+        book = quote.book
+        (bid, bid_size), (ask, ask_size) = book.best(book.bids), book.best(book.asks)
+        best = {"askPx": ask, "askSz": ask_size, "bidPx": bid, "bidSz": bid_size}
+        return {**head, "last": listing.price(quote.last), "lastSz": listing.of_lots(1), **best, "ts": ts}
 
     def _quote_of(self, channel: str, name: str) -> Quote | None:
         if channel == "index-tickers":
             return next((quote for quote in self.quotes.values() if index_name(quote.listing.name) == name), None)
         return self.by_name.get(name)
-
-    def _book(self, quote: Quote, now_ms: int) -> Message:
-        bids, asks = ([[price, size, "0", "1"] for price, size in side] for side in book_levels(quote, 50))
-        row = {"asks": asks, "bids": bids, "ts": str(now_ms), "checksum": 0, "seqId": self._sequence, "prevSeqId": -1}
-        return _push("books", quote.listing.name, [row], "snapshot")
 
     def _foreign_row(self, ts_ms: int) -> dict[str, Any]:
         foreign: Foreign = self.random.choice(self.foreign)

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from liqmap.sim.venues.feed import Reply, json_reply
 from liqmap.sim.venues.market_feed import Quote
+from liqmap.sim.venues.okx_books import REST_LEVELS
 
 if TYPE_CHECKING:
     from liqmap.sim.venues.okx_feed import OkxFeed
@@ -31,6 +32,7 @@ class OkxRest:
             "/api/v5/public/open-interest": self._open_interest,
             "/api/v5/public/mark-price": lambda query, now_ms: self._states("mark-price", query, now_ms),
             "/api/v5/public/funding-rate": lambda query, now_ms: self._states("funding-rate", query, now_ms),
+            "/api/v5/market/books": self._book,
             "/api/v5/market/tickers": lambda query, now_ms: self._states("tickers", query, now_ms),
         }
 
@@ -70,6 +72,14 @@ class OkxRest:
         if self._feed.faults.open_interest == "failing":
             return refused("50013", "Systems are busy. Please try again later.")
         return self._states("open-interest", query, now_ms)
+
+    def _book(self, query: Mapping[str, str], now_ms: int) -> Reply:
+        quote, levels = self._feed.by_name.get(query.get("instId", "")), query.get("sz", "1")
+        if quote is None or not quote.live:
+            return refused("51001", "Instrument ID, Instrument ID code, or Spread ID doesn't exist.")
+        if not levels.isdigit() or not 1 <= int(levels) <= REST_LEVELS:
+            return refused("51000", "Parameter sz error")
+        return rows_reply([self._feed.books.rest(quote, int(levels), now_ms)])
 
     def _states(self, channel: str, query: Mapping[str, str], now_ms: int) -> Reply:
         quotes = self._chosen(channel, query)

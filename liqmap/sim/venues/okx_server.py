@@ -25,6 +25,8 @@ INSTRUMENT_CHANNELS = (
     "price-limit",
 )
 
+LOGIN_CHANNELS = ("books-l2-tbt", "books50-l2-tbt")
+
 
 def _code(number: str, text: str, status: int = 200) -> Reply:
     return json_reply({"code": number, "data": [], "msg": text}, status)
@@ -95,6 +97,10 @@ class OkxServer(VenueServer):
 
     def _operate(self, connection: Connection, request: dict[str, Any], operation: str, argument: object) -> None:
         topic = self._topic(connection, argument)
+        if isinstance(argument, dict) and argument.get("channel") in LOGIN_CHANNELS:
+            text = "Your trading fee tier doesn't meet the requirement to access this channel"
+            self._error(connection, "64003", text, request)
+            return
         if topic is None:
             wrong = ",".join(f"{key}:{value}" for key, value in argument.items()) if isinstance(argument, dict) else ""
             wrong = wrong.removeprefix("channel:")

@@ -12,7 +12,7 @@ import logging
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import orjson
 
@@ -67,6 +67,10 @@ class CaptureFeed:
         if body is None and path in _LISTS:
             body = next((kept for key, kept in self._replies.items() if key[0] == path), None)
         return None if body is None else Reply(200, body)
+
+    def book_truth(self, contract: str, now_ms: int) -> dict[str, Any] | None:
+        """Nobody knows the true books behind a capture."""
+        return None
 
     def standing(self) -> Iterator[Message]:
         """What everybody has to know where the playing begins in the middle: all since each topic's snapshot."""

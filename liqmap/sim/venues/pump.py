@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from liqmap.domain.enums import Venue
-from liqmap.sim.tape import Market, Tape, VenueTape
+from liqmap.sim.tape import Market, Tape
 from liqmap.sim.venues.market_feed import MarketFeed
 from liqmap.sim.venues.server import VenueServer
 
@@ -71,10 +71,10 @@ class MarketPump:
         if self._speed == 1.0:
             return tape
         venues = {
-            venue: VenueTape(
+            venue: replace(
+                venue_tape,
                 trades=self._moved(venue_tape.trades, tape.from_ms, from_ms),
                 liquidations=self._moved(venue_tape.liquidations, tape.from_ms, from_ms),
-                open_interest_base=venue_tape.open_interest_base,
             )
             for venue, venue_tape in tape.venues.items()
         }

@@ -73,6 +73,8 @@ class MarketVenues:
         }
         rules = rules or VenueRules()
         self.servers = {venue: server_of(venue, feed, feed.faults, rules) for venue, feed in feeds.items()}
+        for venue, feed in feeds.items():
+            feed.is_followed = self.servers[venue].is_followed
         pairs = [(feeds[venue], self.servers[venue]) for venue in VENUES]
         self.pump = MarketPump(markets, pairs, speed=speed, step_ms=step_ms)
 

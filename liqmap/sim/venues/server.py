@@ -84,6 +84,7 @@ class VenueServer:
         app = web.Application(client_max_size=1 << 20)
         app.router.add_post("/_sim/fault", self.control.post)
         app.router.add_get("/_sim/state", self.control.state)
+        app.router.add_get("/_sim/book", self.control.book)
         for path in self.ws_paths:
             app.router.add_get(path, self._websocket)
         app.router.add_route("*", "/{path:.*}", self._rest)
@@ -205,6 +206,10 @@ class VenueServer:
         subscribers.pop(connection.number, None)
         if not subscribers:
             self._subscribers.pop(topic, None)
+
+    def is_followed(self, topic: str) -> bool:
+        """Has anybody subscribed this topic?"""
+        return topic in self._subscribers
 
     # --- data in ------------------------------------------------------------------------------------------------
 
