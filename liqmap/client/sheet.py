@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,9 +17,6 @@ from liqmap.shm.rows import RowsReader
 from liqmap.shm.segment import Segment
 
 T = TypeVar("T")
-
-TOPIC_BITS: Final = 16
-"""Bit of a feed in a frame's `gap_topics`: venue times this, and the topic."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,25 +160,25 @@ def printed(facts: NDArray[Any]) -> Mapping[str, PrintedByVenue]:
 def history(reader: MinutesReader) -> MinuteHistory:
     """What the kept minutes say of themselves."""
     rows = reader.last_with(reader.capacity, _times_and_gaps).rows
-    minutes_ms, gaps = rows[:, 0], rows[:, 1].view(np.uint64)
+    minutes_ms, gaps = rows[:, 0], rows[:, 1:]
     by_venue: dict[str, dict[str, int]] = {}
     for venue in Venue:
         for topic in Topic:
-            missing = int(np.count_nonzero(gaps >> np.uint64(venue * TOPIC_BITS + topic) & np.uint64(1)))
+            missing = int(np.count_nonzero(gaps[:, venue] >> topic & 1))
             if missing:
                 by_venue.setdefault(venue.name.lower(), {})[topic.name.lower()] = missing
     return MinuteHistory(
         frames=len(rows),
         from_ms=int(minutes_ms.min()) if len(rows) else None,
         to_ms=int(minutes_ms.max()) if len(rows) else None,
-        gap_minutes=int(np.count_nonzero(gaps)),
-        lost_minutes=int(np.count_nonzero(gaps & np.uint64(1))),
+        gap_minutes=int(np.count_nonzero(gaps.any(axis=1))),
+        lost_minutes=int(np.count_nonzero(gaps[:, Venue.UNKNOWN] & 1)),
         feed_gap_minutes=MappingProxyType(by_venue),
     )
 
 
 def _times_and_gaps(rows: NDArray[Any]) -> NDArray[Any]:
-    return np.stack([rows["minute_ms"], rows["gap_topics"].view(np.int64)], axis=1)
+    return np.column_stack([rows["minute_ms"], rows["gap_topics"].astype(np.int64)])
 
 
 def _by_venue(of: Callable[[int], T]) -> Mapping[str, T]:

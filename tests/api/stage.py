@@ -13,7 +13,7 @@ from liqmap.client import Client
 from liqmap.config import Config, parse
 from liqmap.domain.enums import GapReason, PriceSource, Projection, Source, Topic, Venue
 from liqmap.shm.board import BoardWriter
-from liqmap.shm.layout import DIRECTORY, FEEDS, LIQUIDATION, PROCESSES, live_dtype, minute_dtype
+from liqmap.shm.layout import DIRECTORY, FEEDS, LIQUIDATION, OI_VENUES, PROCESSES, live_dtype, minute_dtype
 from liqmap.shm.plan import Holding, Role, create_all
 from liqmap.shm.rows import RowsWriter
 from liqmap.shm.status import ClockRow, Heartbeat, write_clock
@@ -199,12 +199,13 @@ class Stage:
         return as_of_ns
 
     def write_minute(self, symbol: str, minute_ms: int, gap_topics: int = 0) -> None:
-        """One closed minute, of which only time and gaps are said."""
+        """One closed minute, of which only time and gaps (bit venue × 16 + topic) are said."""
+        words = np.frombuffer(gap_topics.to_bytes(2 * OI_VENUES, "little"), dtype="<u2")
 
         def fill(row: Any) -> None:
             for name in row.dtype.names:
                 row[name] = np.nan if row.dtype[name].base.kind == "f" else 0
-            row["minute_ms"], row["gap_topics"] = minute_ms, gap_topics
+            row["minute_ms"], row["gap_topics"] = minute_ms, words
 
         self._minutes[symbol].append(fill)
 
