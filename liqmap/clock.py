@@ -1,4 +1,4 @@
-"""Time, as something that can be handed in: the system's, a replay's, or one that a test moves by hand.
+"""Time, as something that can be handed in: the system's, a replay's, or one that a test or a recording moves by hand.
 
 `now_ns` is engine time: nanoseconds UTC of the market being watched. `monotonic_ns` is for durations and is
 comparable between the processes of one machine (CLOCK_MONOTONIC). Nothing on the ground floor asks for time at all.
@@ -68,7 +68,7 @@ class ReplayClock(SystemClock):
 
 
 class ManualClock:
-    """A clock for tests: stands still until moved; waiting moves it, so that no test sleeps."""
+    """A clock for tests and recordings: stands still until moved; waiting moves it, so that no test sleeps."""
 
     def __init__(self, now_ns: int = 1_700_000_000_000_000_000) -> None:
         self._now_ns = now_ns
@@ -87,6 +87,10 @@ class ManualClock:
         """Let time pass."""
         self._now_ns += int(seconds * 1e9)
         self._monotonic_ns += int(seconds * 1e9)
+
+    def set(self, wall_ns: int, monotonic_ns: int) -> None:
+        """Put it anywhere, as a recording does."""
+        self._now_ns, self._monotonic_ns = wall_ns, monotonic_ns
 
     def step_wall(self, seconds: float) -> None:
         """An administrator sets the clock: wall time jumps, durations do not notice."""

@@ -1,7 +1,7 @@
 """What a line of a recording holds, whoever recorded it.
 
 Known are: a frame as it came; `<receive ns> <frame>`; the capture format, one object per line with `t` (`recv` and
-`http` carry a frame, `connect`, `send` and `header` tell about the recording), `conn`, `ts` and `data`; and
+`http` carry a frame, the others tell about the recording), `conn`, `ts` (s) or `ns`, and `data`; and
 `{"venue", "frame"}`. Pure: reading the file is up to the caller.
 """
 
@@ -38,9 +38,11 @@ class _CaptureLine(Struct):
     t: str
     conn: str = ""
     ts: float | None = None
+    ns: int | None = None
     url: str = ""
     addr: str = ""
     data: str | None = None
+    data64: bytes | None = None
 
 
 class _NamedFrame(Struct):
@@ -58,7 +60,7 @@ _named_frame: Callable[[bytes], _NamedFrame] = msgspec.json.Decoder(_NamedFrame)
 _sampled_frames: Callable[[bytes], list[_SampledFrame]] = msgspec.json.Decoder(list[_SampledFrame]).decode
 
 _STAMPED = re.compile(rb"(\d{16,19})[ \t]+(\S.*)", re.DOTALL)
-_CAPTURE = re.compile(rb'\{\s*"t"\s*:\s*"(recv|http|connect|send|header)"')
+_CAPTURE = re.compile(rb'\{\s*"t"\s*:\s*"(recv|http|connect|send|header|close|gap|config|turn|state|bad|failed|end)"')
 _NAMED = re.compile(rb'\{\s*"venue"\s*:\s*"')
 
 _OTHER_MARKETS: Final[Mapping[Venue, re.Pattern[str]]] = {
@@ -100,12 +102,13 @@ def other_market(venue: Venue, address: str) -> bool:
 
 
 def _captured(line: _CaptureLine) -> Recorded:
-    receive_ns, address = _ns(line.ts), line.url or line.addr
+    receive_ns = _ns(line.ts) if line.ns is None else line.ns
+    address = line.url or line.addr
     if line.t in ("recv", "http"):
-        if line.data is None:
+        frame = line.data64 if line.data is None else line.data.encode()
+        if frame is None:
             raise Malformed("object missing required field `data`", "data")
-        reply = line.t == "http"
-        return Recorded(line.data.encode(), receive_ns, line.conn, address, reply=reply)
+        return Recorded(frame, receive_ns, line.conn, address, reply=line.t == "http")
     return Recorded(None, receive_ns, line.conn, address, note=line.t)
 
 

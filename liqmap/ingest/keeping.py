@@ -8,11 +8,15 @@ import logging
 from pathlib import Path
 from typing import Final
 
+from liqmap import __version__
+from liqmap.clock import Clock
 from liqmap.config import Config
 from liqmap.domain.enums import GapReason, Source
 from liqmap.domain.instrument import InstrumentTable
+from liqmap.ingest.capturing import Capturing
 from liqmap.ingest.router import Router
 from liqmap.logs import fields
+from liqmap.store.capture_writer import CaptureWriter
 from liqmap.store.journal import Journals, SymbolJournal
 
 _MS: Final = 1_000_000
@@ -21,11 +25,19 @@ log = logging.getLogger(__name__)
 
 
 class Keeping:
-    """Owned by the router's thread. `directory`: where the journals are, or are to be."""
+    """Owned by the router's thread. `directory`: where journals and captures are, or are to be."""
 
-    def __init__(self, config: Config, directory: Path, source: Source, router: Router) -> None:
+    def __init__(self, config: Config, directory: Path, source: Source, router: Router, clock: Clock) -> None:
         self._router = router
+        self._clock = clock
         self._journals: Journals | None = None
+        self._capture: CaptureWriter | None = None
+        self._capturing: Capturing | None = None
+        if config.capture.enabled and source is not Source.REPLAY:
+            about = {"liqmap": __version__, "instance": config.daemon.instance, "source": source.name.lower()}
+            self._capture = CaptureWriter(directory / "capture", config.capture, about)
+            self._capturing = router.frame_log = Capturing(self._capture, router)
+            self.configured(config)
         if config.journal.enabled and source is not Source.REPLAY:
             self._journals = Journals(directory / "journal", config.journal, config.daemon.instance, source)
             self._tell_what_was_missed(self._journals)
@@ -46,15 +58,31 @@ class Keeping:
                 lane.flush()
             self._journals.use(instruments)
 
+    def configured(self, config: Config) -> None:
+        """From now on this configuration holds; say so before it is applied."""
+        if self._capturing is not None:
+            self._capturing.configured(config, self._router.time.now_ns, self._clock.monotonic_ns())
+
     def tell(self) -> None:
         """Let the feeds board know how it goes."""
         if self._journals is not None:
             self._router.feeds.journal = self._journals.standing()
+        if self._capture is not None:
+            self._router.feeds.capture = self._capture.standing()
+
+    @property
+    def fault(self) -> str:
+        """Why the disk does not take what is to be kept, "" when it does."""
+        said = [kept.fault for kept in (self._journals, self._capture) if kept is not None]
+        return "; ".join(filter(None, said))
 
     def close(self) -> None:
         """End every file properly."""
         if self._journals is not None:
             self._journals.close()
+        if self._capture is not None and self._capturing is not None:
+            self._capturing.ended(self._router.time.now_ns)
+            self._capture.close()
         self.tell()
 
     def _tell_what_was_missed(self, journals: Journals) -> None:

@@ -72,7 +72,7 @@ def listen(child: Child, epoch: int) -> None:
 
     router = Router(settings, child.clock, handoff, feeds, quarantine, child.mode.speed)
 
-    keeping = Keeping(config, child.paths.lib_dir, Source(child.mode.source), router)
+    keeping = Keeping(config, child.paths.lib_dir, Source(child.mode.source), router, child.clock)
     numbered: dict[str, Lane] = {}
 
     def lane(symbol: str) -> Lane:
@@ -110,7 +110,7 @@ def listen(child: Child, epoch: int) -> None:
             accounts.save()
             _publish(child, router, board, handoff)
         if child.reload.is_set():
-            _reload(child, switchboard)
+            _reload(child, switchboard, keeping)
     switchboard.stop(_STOP_S, lambda: router.turn(0.05))
     router.stop()
     keeping.close()
@@ -128,13 +128,14 @@ def has_ended(mode: RunMode, engine_ns: int) -> bool:
     return mode.ends_ns is not None and engine_ns > mode.ends_ns + int(mode.speed * _ARRIVAL_S * 1e9)
 
 
-def _reload(child: Child, switchboard: Switchboard) -> None:
+def _reload(child: Child, switchboard: Switchboard, keeping: Keeping) -> None:
     """Follow a changed configuration by difference; a bad one changes nothing."""
     try:
         effective = child.reread()
     except ConfigError as error:
         log.error("configuration not taken over", extra=fields(reason=str(error)))  # noqa: TRY400
         return
+    keeping.configured(effective.config)
     switchboard.apply(effective.config)
     log.info("configuration taken over", extra=fields(symbols=",".join(effective.config.enabled_symbols)))
 

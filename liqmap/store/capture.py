@@ -28,7 +28,10 @@ log = logging.getLogger(__name__)
 
 MAX_LINE_BYTES = 16 * 1024 * 1024
 _LOSSES_KEPT = 100
-_IGNORED_TYPES = ("send", "header", "close", "disconnect", "gap")
+_IGNORED_TYPES = (
+    *("send", "header", "close", "disconnect", "gap"),
+    *("config", "turn", "state", "bad", "failed", "end"),  # of our own recordings: how the router came to act
+)
 
 
 class CaptureUnreadable(Exception):
@@ -103,6 +106,8 @@ class _Entry(msgspec.Struct):
 
     t: str
     data: str = ""
+    data64: bytes = b""
+    """Of a frame that is no text. msgspec decodes base64."""
     conn: str = ""
     ts: float | None = None
     ns: int | None = None
@@ -259,7 +264,7 @@ class _Tagged:
         venue = _venue_named(entry.conn) or self._venue
         if venue is None:
             raise _Unusable(f"connection {entry.conn!r} belongs to no known venue")
-        raw = entry.data.encode()
+        raw = entry.data.encode() or entry.data64
         if entry.t == "http":
             path = "/" + entry.url.partition("://")[2].partition("/")[2] if "://" in entry.url else entry.url
             return Record(receive_ns, venue, RecordKind.HTTP, "", "", "", raw, raw, path)

@@ -66,8 +66,9 @@ class SymbolJournal:
         self._size = 0
         self._hole: _Hole | None = None
         self._retry_ns = 0
+        self.fault = ""
+        """Why the disk did not take the last batch that it did not take."""
         self.unwritten = 0
-        self.written = 0
         self.last_ns = -1
         """Engine time of the last event that was written."""
 
@@ -129,7 +130,6 @@ class SymbolJournal:
             told = hole_bytes(hole.from_ns, hole.to_ns, hole.events)
             parts = [batch_header(BatchKind.HOLE, 0, hole.first_sequence, told), told, *parts]
         self._hand_over(parts)
-        self.written += count
         if hole is not None:
             self._hole = None
             log.warning(
@@ -151,6 +151,7 @@ class SymbolJournal:
                 "the journal cannot be written: events are not kept, everything else goes on",
                 extra=fields(symbol=self._describe.symbol, reason=error.strerror, file=self._path),
             )
+        self.fault = error.strerror or str(error)
         if self._fd >= 0 and self._size == 0:  # not even its header stands
             with contextlib.suppress(OSError):  # the disk that fails was told already
                 self._path.unlink(missing_ok=True)
@@ -220,9 +221,10 @@ class Journals:
         return Standing(2 if failing else 1, self._report.size, lost)
 
     @property
-    def written(self) -> int:
-        """Events handed to the kernel."""
-        return sum(journal.written for journal in self._journals.values())
+    def fault(self) -> str:
+        """Why the disk does not take it, "" when it does."""
+        faults = [journal.fault for journal in self._journals.values() if journal.failing]
+        return "; ".join(dict.fromkeys(filter(None, [*faults, self._report.fault])))
 
     def close(self) -> None:
         """End every file properly and wait (not for ever) until the disk has it."""
