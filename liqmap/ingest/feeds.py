@@ -185,6 +185,17 @@ class Feeds:
             if known is None or reason in _GRAVER.get(known, ()):
                 self._miss(feed, reason, now_ns)
 
+    def overran(self, source: str, now_ns: int) -> None:
+        """Frames of the source were given up under load: what it carries was not listened to since its last frame.
+        Order books are left out: whether one is whole is known by its sequence."""
+        known = self.sources[source]
+        for feed in known.feeds:
+            state = self.feeds[feed]
+            if feed.topic is not Topic.DEPTH and feed.symbol and not state.missing:
+                self.gaps.open(feed, max(known.last_frame_ns, state.since_ns) // _MS, GapReason.OVERRUN)
+                self.gaps.close(feed, now_ns // _MS)
+                state.gaps += 1
+
     def _miss(self, feed: Feed, reason: GapReason, now_ns: int = -1) -> None:
         state = self.feeds[feed]
         from_ns = max(state.last_event_ns, state.since_ns)

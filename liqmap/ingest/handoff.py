@@ -1,22 +1,57 @@
-"""The only way from a thread that listens to the router that decides: a bounded queue of frozen messages.
+"""The only way from a thread that listens to the router that decides: bounded lines of frozen messages.
 
-The bound counts frames and bytes. When it is full, frames of order books may be dropped (the book resynchronises, and
-the drop is counted); facts are never dropped: the listening thread waits, its socket fills, and the venue's side of
-TCP feels it. Announcements (opened, changed) are few and always pass. One taker, many givers.
+Every link has a line of its own, bounded in frames and bytes, in which order is kept. What a line carries decides what
+happens under load:
+
+* facts (liquidations, marks, open interest, funding) are taken first and whole, and never dropped. A thread whose line
+  of facts is full waits; they are so few that it does not come to that.
+* trades are taken a portion at a time. When their line is full, the thread waits half a second at most (venues cut a
+  client off whose socket stays full for two), then the whole line is given up: one gap, and news from then on.
+* depth is taken with what room the trades leave, and a little in any case. When its line is full, it is given up whole
+  and at once, so that one new beginning of its books repairs it.
+
+What was given up is said by the next frames of the same connection (`Frames.dropped`). Sockets are always drained.
+Announcements (opened, changed) are few and always pass. One taker, many givers.
 """
 
 import threading
-from collections import deque
-from dataclasses import dataclass
+import time
+from collections import Counter, deque
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Final
 
-from liqmap.domain.enums import GapReason
-from liqmap.exchanges.adapter import PollPlan
+from liqmap.domain.enums import GapReason, Topic
+from liqmap.exchanges.adapter import LinkPlan, PollPlan
 from liqmap.ingest.frames import BadFrame
 
-_BYTES_PER_FRAME: Final = 1024
-"""The queue holds `queue_frames` frames of this size on the mean; order-book snapshots are rarer and larger."""
+_BYTES_PER_FRAME: Final = 512
+"""A line holds `queue_frames` frames of this size on the mean; a trade is half as large."""
+
+_DEPTH_SHARE: Final = 4
+"""A line of depth holds so many times fewer bytes and frames than another: what waited long in it is worth nothing."""
+
+TRADES_WAIT_S: Final = 0.5
+"""So long a thread waits for room in a line of trades before the line is given up."""
+
+TURN_BYTES: Final = 512 * 1024
+"""Trades and depth are taken until this is reached: about four milliseconds of work, for so long facts wait at most."""
+
+
+class Cargo(Enum):
+    """What a line carries, by how dear it is."""
+
+    FACTS = "facts"
+    TRADES = "trades"
+    DEPTH = "depth"
+
+
+def cargo_of(plan: LinkPlan) -> Cargo:
+    """What a link carries: facts, unless it is there for trades only, or for depth only."""
+    topics = {stream.topic for stream in plan.streams}
+    return {frozenset({Topic.TRADE}): Cargo.TRADES, frozenset({Topic.DEPTH}): Cargo.DEPTH}.get(
+        frozenset(topics), Cargo.FACTS
+    )
 
 
 class LinkState(Enum):
@@ -120,54 +155,101 @@ class PollFailed:
 Message = Opened | Frames | BadFrames | Ended | Changed | Polled | PollFailed
 
 
-class Handoff:
-    """Bounded by `max_frames` frames and a proportional number of bytes."""
+class _Line:
+    """What waits from one source, in order."""
 
-    def __init__(self, max_frames: int) -> None:
+    def __init__(self, cargo: Cargo, max_frames: int) -> None:
+        share = _DEPTH_SHARE if cargo is Cargo.DEPTH else 1
+        self.cargo = cargo
+        self.items: deque[Message] = deque()
+        self.frames = 0
+        self.size = 0
+        self._dropped: Counter[int] = Counter()
+        self._max_frames = max(max_frames // share, 1)
+        self._max_bytes = self._max_frames * _BYTES_PER_FRAME
+
+    def has_room(self, frames: Frames | BadFrames) -> bool:
+        """One message has room in an empty line, whatever its size."""
+        count, size = frames.cost
+        return not self.frames or (self.frames + count <= self._max_frames and self.size + size <= self._max_bytes)
+
+    def put(self, frames: Frames | BadFrames) -> None:
+        """Behind what waits; what was dropped of its connection is said with it."""
+        count, size = frames.cost
+        if isinstance(frames, Frames) and frames.connection in self._dropped:
+            frames = replace(frames, dropped=frames.dropped + self._dropped.pop(frames.connection))
+        self.items.append(frames)
+        self.frames += count
+        self.size += size
+
+    def pop(self) -> Message:
+        """The first in line."""
+        message = self.items.popleft()
+        if isinstance(message, Frames | BadFrames):
+            count, size = message.cost
+            self.frames -= count
+            self.size -= size
+        return message
+
+    def give_up(self) -> None:
+        """Drop the frames that wait, all of them, and remember how many; announcements stay."""
+        for message in self.items:
+            if isinstance(message, Frames):
+                self._dropped[message.connection] += len(message.messages) + message.dropped
+        self.items = deque(message for message in self.items if not isinstance(message, Frames))
+        bad = [message.cost for message in self.items if isinstance(message, BadFrames)]
+        self.frames, self.size = sum(count for count, _ in bad), sum(size for _, size in bad)
+
+
+class Handoff:
+    """Each line holds `max_frames` frames and a proportional number of bytes; depth a quarter of that."""
+
+    def __init__(self, max_frames: int, turn_bytes: int = TURN_BYTES, trades_wait_s: float = TRADES_WAIT_S) -> None:
         self._max_frames = max_frames
-        self._max_bytes = max_frames * _BYTES_PER_FRAME
-        self._items: deque[Message] = deque()
-        self._frames = 0
-        self._bytes = 0
+        self._turn_bytes = turn_bytes
+        self._trades_wait_s = trades_wait_s
+        self._lines: dict[str, _Line] = {}
+        self._words = _Line(Cargo.FACTS, max_frames)
+        """Announcements of sources that never handed a frame over. It is emptied before anything else is taken, so
+        that the first words of a link stand before its first frames."""
+        self._turns: dict[Cargo, deque[_Line]] = {cargo: deque() for cargo in Cargo}
+        self._turns[Cargo.FACTS].append(self._words)
+        self._items = 0
         self._closed = False
         self._changed = threading.Condition(threading.Lock())
         self._waiting_givers = 0
 
     def announce(self, message: Message) -> None:
-        """Hand over something that is no frame; never waits."""
+        """Hand over something that is no frame, behind the frames of its source; never waits."""
         with self._changed:
-            self._items.append(message)
-            self._changed.notify_all()
+            self._lines.get(message.source, self._words).items.append(message)
+            self._count_in()
 
-    def give(self, frames: Frames | BadFrames, may_drop: bool = False) -> bool:
-        """Hand over frames; waits for room, or drops them if they may be. True when they were taken."""
-        count, size = frames.cost
+    def give(self, frames: Frames | BadFrames, cargo: Cargo = Cargo.FACTS) -> bool:
+        """Hand over frames; without room the cargo decides what happens. False: closed, nobody takes them."""
         with self._changed:
-            while self._frames and (self._frames + count > self._max_frames or self._bytes + size > self._max_bytes):
-                if may_drop or self._closed:
-                    return False
-                self._waiting_givers += 1
-                self._changed.wait()
-                self._waiting_givers -= 1
+            line = self._line(frames.source, cargo)
+            if not line.has_room(frames):
+                self._make_room(line, frames)
             if self._closed:
                 return False
-            was_empty = not self._items
-            self._items.append(frames)
-            self._frames += count
-            self._bytes += size
-            if was_empty:
-                self._changed.notify_all()
+            line.put(frames)
+            self._count_in()
         return True
 
     def take(self, timeout_s: float) -> list[Message]:
-        """Everything that waits, in order; an empty list when nothing came for `timeout_s`."""
+        """The next things to deal with: all facts, and a portion of the rest. Order is kept within each source. Empty
+        when nothing came for `timeout_s`."""
         with self._changed:
             if not self._items and timeout_s > 0:
                 self._changed.wait(timeout_s)
-            taken = list(self._items)
-            self._items.clear()
-            self._frames = 0
-            self._bytes = 0
+            taken: list[Message] = []
+            for line in self._turns[Cargo.FACTS]:
+                while line.items:
+                    taken.append(line.pop())
+            room = self._portion(Cargo.TRADES, self._turn_bytes, taken)
+            self._portion(Cargo.DEPTH, max(room, 1), taken)
+            self._items -= len(taken)
             if self._waiting_givers:
                 self._changed.notify_all()
         return taken
@@ -181,4 +263,48 @@ class Handoff:
     @property
     def waiting(self) -> int:
         """Frames that were handed over and not yet taken."""
-        return self._frames
+        with self._changed:
+            return sum(line.frames for line in self._lines.values())
+
+    def _line(self, source: str, cargo: Cargo) -> _Line:
+        line = self._lines.get(source)
+        if line is None:
+            line = self._lines[source] = _Line(cargo, self._max_frames)
+            self._turns[cargo].append(line)
+        return line
+
+    def _count_in(self) -> None:
+        self._items += 1
+        if self._items == 1:
+            self._changed.notify_all()
+
+    def _make_room(self, line: _Line, frames: Frames | BadFrames) -> None:
+        ends_s = time.monotonic() + self._trades_wait_s
+        while not self._closed and not line.has_room(frames):
+            left_s = None
+            if line.cargo is not Cargo.FACTS:
+                left_s = ends_s - time.monotonic() if line.cargo is Cargo.TRADES else 0.0
+                if left_s <= 0:
+                    before = len(line.items)
+                    line.give_up()
+                    self._items -= before - len(line.items)
+                    return
+            self._waiting_givers += 1
+            self._changed.wait(left_s)
+            self._waiting_givers -= 1
+
+    def _portion(self, cargo: Cargo, room: int, taken: list[Message]) -> int:
+        """Messages of the lines in turn until `room` bytes are used up; returns what is left of it."""
+        turns = self._turns[cargo]
+        idle = 0
+        while room > 0 and idle < len(turns):
+            line = turns[0]
+            turns.rotate(-1)
+            if not line.items:
+                idle += 1
+                continue
+            idle = 0
+            before = line.size
+            taken.append(line.pop())
+            room -= before - line.size
+        return room

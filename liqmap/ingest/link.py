@@ -26,7 +26,7 @@ from liqmap.domain.enums import GapReason, Topic
 from liqmap.exchanges.adapter import Adapter, LinkPlan, Refusal, RefusalKind
 from liqmap.ingest.accounts import VenueAccount
 from liqmap.ingest.backoff import Backoff
-from liqmap.ingest.handoff import BadFrames, Changed, Ended, Frames, Handoff, LinkState, Opened
+from liqmap.ingest.handoff import BadFrames, Changed, Ended, Frames, Handoff, LinkState, Opened, cargo_of
 from liqmap.ingest.pace import Pace
 from liqmap.ingest.transport import Connector, HandshakeRefused, Transport, TransportError
 from liqmap.logs import fields
@@ -186,8 +186,7 @@ class _Connection:
         probes = {stream.topic for stream in link.plan.streams if not stream.quiet}
         self._probed = bool(probes)
         self._patience_s = link.settings.probe_timeout_s * (_TRADE_PATIENCE if probes == {Topic.TRADE} else 1.0)
-        self._may_drop = all(stream.topic is Topic.DEPTH for stream in link.plan.streams)
-        self._dropped = 0
+        self._cargo = cargo_of(link.plan)
         self.rotate_reason = ""
         self._rotate_ns = self._planned_rotation(link)
         self._rotate_again_s = _ROTATION_AGAIN_S
@@ -212,11 +211,9 @@ class _Connection:
         now_ns = link.clock.monotonic_ns()
         if received.messages:
             self._heard_ns = now_ns
-            frames = Frames(link.source, self.number, received.receive_ns, received.messages, self._dropped)
-            taken = link.handoff.give(frames, self._may_drop)
-            self._dropped = 0 if taken else self._dropped + len(received.messages)
+            link.handoff.give(Frames(link.source, self.number, received.receive_ns, received.messages), self._cargo)
         if received.bad:
-            link.handoff.give(BadFrames(link.source, self.number, received.receive_ns, received.bad))
+            link.handoff.give(BadFrames(link.source, self.number, received.receive_ns, received.bad), self._cargo)
         self._pace.answered(received.pongs, now_ns)
         ping = link.plan.ping
         if ping is not None and now_ns - self._spoke_ns >= link.plan.ping_every_s * 1e9:

@@ -293,7 +293,9 @@ class Router:
         now_ns = self.time.at(message.receive_ns)
         source = self.feeds.sources[message.source]
         source.frames += len(message.messages)
-        source.dropped += message.dropped
+        if message.dropped:
+            source.dropped += message.dropped
+            self.feeds.overran(message.source, now_ns)
         source.size += sum(map(len, message.messages))
         source.last_frame_ns = now_ns
         self.frames += len(message.messages)

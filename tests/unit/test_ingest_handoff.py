@@ -1,16 +1,24 @@
-"""The hand-off between threads: facts wait and are never lost, books may be dropped, announcements always pass."""
+"""The hand-off between threads: facts are never lost nor late, depth goes first when there is no room, then trades,
+and what was given up is said. Announcements always pass."""
 
 import threading
 
-from liqmap.domain.enums import Kind, PositionSide, Venue
+import pytest
+
+from liqmap.domain.enums import Kind, PositionSide, Topic, Venue
 from liqmap.domain.event import Event
+from liqmap.exchanges.adapter import LinkPlan, Stream
 from liqmap.ingest.frames import BadFrame
-from liqmap.ingest.handoff import BadFrames, Changed, Frames, Handoff, LinkState
+from liqmap.ingest.handoff import BadFrames, Cargo, Changed, Frames, Handoff, LinkState, Message, Opened, cargo_of
 from liqmap.ingest.merge import REPLAY_AGE_NS, Overlap, Replays
 
 
-def frames(*messages: bytes) -> Frames:
-    return Frames("okx/trades", 1, 0, list(messages))
+def frames(*messages: bytes, source: str = "okx/facts", connection: int = 1) -> Frames:
+    return Frames(source, connection, 0, list(messages))
+
+
+def said(handoff: Handoff) -> list[bytes]:
+    return [raw for message in handoff.take(0) if isinstance(message, Frames) for raw in message.messages]
 
 
 def test_facts_wait_for_room_and_none_is_lost() -> None:
@@ -25,23 +33,110 @@ def test_facts_wait_for_room_and_none_is_lost() -> None:
     assert taken == [b"%d" % i for i in range(500)]
 
 
-def test_order_books_are_dropped_when_there_is_no_room_and_it_is_said() -> None:
-    handoff = Handoff(2)
-    given = [handoff.give(frames(b"book"), may_drop=True) for _ in range(5)]
-    assert given == [True, True, False, False, False]
+def test_depth_without_room_is_given_up_whole_and_at_once_and_the_next_frames_say_it() -> None:
+    handoff = Handoff(8)
+    for number in range(3):
+        assert handoff.give(frames(b"%d" % number, source="okx/depth"), Cargo.DEPTH)
+    (message,) = handoff.take(0)
+    assert isinstance(message, Frames)
+    assert (message.messages, message.dropped) == ([b"2"], 2)
+    assert handoff.give(frames(b"3", source="okx/depth"), Cargo.DEPTH)
+    (message,) = handoff.take(0)
+    assert isinstance(message, Frames)
+    assert message.dropped == 0
+
+
+def test_both_connections_of_a_rotation_are_told_what_they_lost() -> None:
+    handoff = Handoff(8)
+    handoff.give(frames(b"old", source="okx/depth", connection=1), Cargo.DEPTH)
+    handoff.give(frames(b"new", source="okx/depth", connection=2), Cargo.DEPTH)
+    handoff.give(frames(b"new", source="okx/depth", connection=2), Cargo.DEPTH)
+    handoff.give(frames(b"old", source="okx/depth", connection=1), Cargo.DEPTH)
+    told = [(message.connection, message.dropped) for message in handoff.take(0) if isinstance(message, Frames)]
+    assert told == [(2, 1), (1, 1)]
+
+
+def test_trades_without_room_wait_a_bounded_time_and_are_then_given_up_whole() -> None:
+    handoff = Handoff(4, trades_wait_s=0.01)
+    line = [frames(b"%d" % number, source="okx/trades") for number in range(6)]
+    handoff.announce(Changed("okx/trades", LinkState.OPEN, 0))
+    for one in line[:2]:
+        handoff.give(one, Cargo.TRADES)
+    handoff.announce(Changed("okx/trades", LinkState.UP, 0))
+    for one in line[2:]:
+        assert handoff.give(one, Cargo.TRADES)
+    taken = handoff.take(0)
+    assert [message.state for message in taken if isinstance(message, Changed)] == [LinkState.OPEN, LinkState.UP]
+    kept = [message for message in taken if isinstance(message, Frames)]
+    assert ([raw for message in kept for raw in message.messages], kept[0].dropped) == ([b"4", b"5"], 4)
+
+
+def test_a_thread_with_trades_goes_on_as_soon_as_there_is_room() -> None:
+    handoff = Handoff(1, trades_wait_s=60.0)
+    handoff.give(frames(b"0", source="okx/trades"), Cargo.TRADES)
+    giver = threading.Thread(target=handoff.give, args=(frames(b"1", source="okx/trades"), Cargo.TRADES))
+    giver.start()
+    heard: list[bytes] = []
+    while len(heard) < 2:
+        heard += said(handoff)
+    giver.join(timeout=10)
+    assert heard == [b"0", b"1"]
+
+
+def test_facts_are_taken_first_and_whole_and_trades_before_depth() -> None:
+    handoff = Handoff(1000, turn_bytes=1000)
+    for number in range(3):
+        handoff.give(frames(b"d" * 400, source="okx/depth"), Cargo.DEPTH)
+        handoff.give(frames(b"t" * 400, source="okx/trades"), Cargo.TRADES)
+        handoff.give(frames(b"%d" % number * 400, source="okx/facts"))
+    assert [raw[:1] for raw in said(handoff)] == [b"0", b"1", b"2", b"t", b"t", b"t", b"d"]
+    assert [raw[:1] for raw in said(handoff)] == [b"d", b"d"]
+    assert handoff.take(0) == []
+
+
+def test_lines_of_one_cargo_take_turns() -> None:
+    handoff = Handoff(1000, turn_bytes=100)
+    for _ in range(4):
+        for source in ("binance/trades", "okx/trades"):
+            handoff.give(frames(source.encode() + b"." * 90, source=source), Cargo.TRADES)
+    order = [said(handoff)[0].partition(b"/")[0] for _ in range(4)]
+    assert order in ([b"binance", b"okx"] * 2, [b"okx", b"binance"] * 2)
 
 
 def test_bytes_are_bounded_too_but_one_large_frame_always_passes() -> None:
-    handoff = Handoff(4)
-    assert handoff.give(frames(b"x" * 1_000_000), may_drop=True)
-    assert not handoff.give(frames(b"y"), may_drop=True)
+    handoff = Handoff(16)
+    assert handoff.give(frames(b"x" * 1_000_000, source="okx/depth"), Cargo.DEPTH)
+    assert handoff.give(frames(b"y", source="okx/depth"), Cargo.DEPTH)
+    assert said(handoff) == [b"y"]
 
 
-def test_announcements_pass_a_full_queue() -> None:
+def test_announcements_pass_a_full_line_behind_its_frames() -> None:
     handoff = Handoff(1)
     handoff.give(frames(b"x"))
-    handoff.announce(Changed("okx/trades", LinkState.UP, 0))
-    assert len(handoff.take(0)) == 2
+    handoff.announce(Changed("okx/facts", LinkState.UP, 0))
+    assert [type(message) for message in handoff.take(0)] == [Frames, Changed]
+
+
+def test_the_first_words_of_a_link_stand_before_its_frames() -> None:
+    handoff = Handoff(10)
+    handoff.announce(Opened("okx/facts", 1, 0))
+    handoff.give(frames(b"x"))
+    assert [type(message) for message in handoff.take(0)] == [Opened, Frames]
+
+
+PLANS = [
+    ((Topic.TRADE, Topic.TRADE), Cargo.TRADES),
+    ((Topic.DEPTH,), Cargo.DEPTH),
+    ((Topic.TRADE, Topic.LIQUIDATION), Cargo.FACTS),
+    ((Topic.DEPTH, Topic.TRADE), Cargo.FACTS),
+    ((), Cargo.FACTS),
+]
+
+
+@pytest.mark.parametrize(("topics", "cargo"), PLANS)
+def test_a_link_with_anything_dear_on_it_carries_facts(topics: tuple[Topic, ...], cargo: Cargo) -> None:
+    streams = tuple(Stream(f"s{number}", topic, ("BTC",)) for number, topic in enumerate(topics))
+    assert cargo_of(LinkPlan(Venue.OKX, "x", "ws://x", streams)) is cargo
 
 
 def test_closing_frees_a_waiting_giver() -> None:
@@ -81,4 +176,10 @@ def test_bad_frames_wait_for_room_like_good_ones() -> None:
     handoff = Handoff(1)
     bad = BadFrames("okx/trades", 1, 0, [BadFrame("rsv", b"", 1)])
     assert handoff.give(bad)
-    assert not handoff.give(bad, may_drop=True)
+    giver = threading.Thread(target=handoff.give, args=(bad,))
+    giver.start()
+    heard: list[Message] = []
+    while len(heard) < 2:
+        heard += handoff.take(1.0)
+    giver.join(timeout=10)
+    assert heard == [bad, bad]

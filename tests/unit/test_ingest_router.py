@@ -304,3 +304,23 @@ def test_prints_come_in_their_order_among_everything_else_and_are_counted_one_by
     assert list(told["detail"][told["kind"] == Kind.TRADE]) == [0, 1, 2, 3, 4, 5, 6]
     assert desk.feeds.feeds[Feed(Venue.BINANCE, Topic.TRADE, "BTC")].events == 7
     assert desk.router.flow.events == len(told)
+
+
+def test_trades_given_up_under_load_are_a_gap_in_the_ring_and_on_the_board_and_are_counted(desk: Desk) -> None:
+    desk.open()
+    desk.frames(trade(1), mark())
+    desk.turn()
+    desk.clock.advance(2.0)
+    late = [msgspec.json.encode(trade(number)) for number in (900, 901)]
+    desk.handoff.give(Frames("binance/facts", 1, desk.clock.now_ns(), late, dropped=898))
+    desk.turn()
+    rows = [gap for gap in desk.events(Kind.GAP) if gap["side"] == GapReason.OVERRUN]
+    trades = [(int(gap["venue_ms"]), int(gap["detail"])) for gap in rows if gap["topic"] == Topic.TRADE]
+    assert trades == [(NOW_MS, -1), (NOW_MS, NOW_MS + 2000)]
+    board = desk.board()
+    link = board["links"][0]
+    assert int(link["dropped"]) == 898
+    gaps = board["gaps"][: int(board["gap_count"])]
+    assert [
+        int(gap["to_ms"]) for gap in gaps if gap["topic"] == Topic.TRADE and gap["reason"] == GapReason.OVERRUN
+    ] == [NOW_MS + 2000]
