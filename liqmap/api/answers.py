@@ -10,19 +10,23 @@ from werkzeug.datastructures import Accept, Headers
 from werkzeug.http import parse_accept_header
 
 from liqmap import __version__
-from liqmap.api.encode import Prepared, encode
+from liqmap.api.encode import Headings, Prepared, PreparedBytes, encode
 from liqmap.api.resource import Serving
-from liqmap.client import Freshness, Gap, Newest
+from liqmap.client import Freshness, Gap, Newest, Version
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
 Body = Mapping[str, Any]
-Headings = tuple[tuple[str, str], ...]
 
 _ALWAYS: Final[Headings] = (("Cache-Control", "no-cache"), ("Vary", "Accept-Encoding"))
 _JSON: Final[Headings] = (*_ALWAYS, ("Content-Type", "application/json"))
 _GZIP: Final[Headings] = (*_JSON, ("Content-Encoding", "gzip"))
+BYTES_HEADERS: Final = tuple(
+    f"X-Liqmap-{name}" for name in ("Symbol", "As-Of-Ms", "Age-Ms", "Stale", "Source", "Gaps", "Missing", "Interval-Ms")
+)
+"""What answers in bytes say in their headers."""
+_BYTES: Final[Headings] = (*_ALWAYS, ("Content-Type", "application/octet-stream"))
 NO_STORE: Final = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 
 
@@ -66,15 +70,41 @@ def data(
     `newest` is what there is now, `build` returns the body and what it was really made of (it may be newer by then).
     `more`: what else the body depends on. The key is all of that, without any age.
     """
-    key = (path, query, newest.version, more)
+
+    def make() -> tuple[Newest, Callable[[str], Prepared | PreparedBytes]]:
+        newest, body = build()
+        return newest, lambda tag: Prepared(encode(body), tag)
+
+    return _kept(serving, lambda version: (path, query, version, more), newest, make)
+
+
+def data_bytes(
+    serving: Serving, path: str, query: Hashable, newest: Newest, build: Callable[[], tuple[Newest, bytes, Headings]]
+) -> Response:
+    """Like `data` for answers that are bytes; what JSON says in fields is said in headers, the age among them."""
+
+    def make() -> tuple[Newest, Callable[[str], Prepared | PreparedBytes]]:
+        newest, body, headings = build()
+        return newest, lambda tag: PreparedBytes(body, tag, headings)
+
+    return _kept(serving, lambda version: (path, query, version), newest, make)
+
+
+def _kept(
+    serving: Serving,
+    key_of: Callable[[Version], Hashable],
+    newest: Newest,
+    make: Callable[[], tuple[Newest, Callable[[str], Prepared | PreparedBytes]]],
+) -> Response:
+    key = key_of(newest.version)
     prepared = serving.memo.get(key)
     tag = prepared.etag if prepared is not None else etag(key)
     if _asker_has(tag):
         return _not_modified(tag)
     if prepared is None:
-        newest, body = build()
-        key = (path, query, newest.version, more)
-        prepared = Prepared(encode(body), etag(key))
+        newest, prepare = make()
+        key = key_of(newest.version)
+        prepared = prepare(etag(key))
         serving.memo.put(key, prepared)
     return _sent(prepared, newest.freshness.age_ms)
 
@@ -132,9 +162,18 @@ def _takes_gzip(accepted: str) -> bool:
     return parse_accept_header(accepted, Accept)["gzip"] > 0 and "gzip" in accepted.lower()
 
 
-def _sent(prepared: Prepared, age_ms: int) -> Response:
+def _sent(prepared: Prepared | PreparedBytes, age_ms: int) -> Response:
+    if isinstance(prepared, PreparedBytes):
+        return _sent_bytes(prepared, age_ms)
     if prepared.worth_gzip and _takes_gzip(request.environ.get("HTTP_ACCEPT_ENCODING", "")):
         body, headers = prepared.gzip(age_ms), _GZIP
     else:
         body, headers = prepared.json(age_ms), _JSON
+    return Ready(body, "200 OK", (("ETag", prepared.etag), ("Content-Length", str(len(body))), *headers))
+
+
+def _sent_bytes(prepared: PreparedBytes, age_ms: int) -> Response:
+    body, headers = prepared.body, (*_BYTES, *prepared.headings, ("X-Liqmap-Age-Ms", str(age_ms)))
+    if _takes_gzip(request.environ.get("HTTP_ACCEPT_ENCODING", "")):
+        body, headers = prepared.gzip(), (*headers, ("Content-Encoding", "gzip"))
     return Ready(body, "200 OK", (("ETag", prepared.etag), ("Content-Length", str(len(body))), *headers))

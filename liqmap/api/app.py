@@ -6,7 +6,19 @@ from typing import Any, Final
 
 from flask import Flask, Response, request
 
-from liqmap.api import errors, health, heatmap, liquidations, market, open_interest, statistics, symbols
+from liqmap.api import (
+    book_standing,
+    errors,
+    health,
+    heatmap,
+    liquidations,
+    market,
+    open_interest,
+    order_books,
+    statistics,
+    symbols,
+)
+from liqmap.api.answers import BYTES_HEADERS
 from liqmap.api.memo import Memo
 from liqmap.api.resource import Resource, Serving, blueprint
 from liqmap.client import Client
@@ -20,7 +32,11 @@ MODULES: Final[tuple[Callable[[Serving], tuple[Resource[Any], ...]], ...]] = (
     open_interest.resources,
     market.resources,
     statistics.resources,
+    order_books.resources,
+    book_standing.resources,
 )
+
+_EXPOSED: Final = ", ".join(("ETag", *BYTES_HEADERS))
 
 
 def create_app(config: Config, client: Client | None = None, var_dir: Path | None = None) -> Flask:
@@ -60,7 +76,7 @@ def _cors(origins: frozenset[str]) -> Callable[[Response], Response]:
         response.vary.add("Origin")
         if origin in origins or "*" in origins:
             response.headers["Access-Control-Allow-Origin"] = origin or "*"
-            response.headers["Access-Control-Expose-Headers"] = "ETag"
+            response.headers["Access-Control-Expose-Headers"] = _EXPOSED
         return response
 
     return allow

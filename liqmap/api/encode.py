@@ -4,6 +4,7 @@ An answer is `{"age_ms":<now>,` and then a body that does not change while its f
 built the same way: a stored block for the head, the deflated body kept from before, and the checksum of both.
 """
 
+import gzip
 import struct
 import threading
 import zlib
@@ -68,6 +69,27 @@ class Prepared:
     def worth_gzip(self) -> bool:
         """Whether compressing pays."""
         return len(self.body) >= GZIP_FROM_BYTES
+
+
+Headings = tuple[tuple[str, str], ...]
+
+
+@dataclass(slots=True)
+class PreparedBytes:
+    """An answer that is not JSON: the body goes out as it is, what else is to be said stands in `headings`."""
+
+    body: bytes
+    etag: str
+    headings: Headings
+    _packed: bytes | None = None
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def gzip(self) -> bytes:
+        """The body as one gzip member, made when first asked for."""
+        with self._lock:
+            if self._packed is None:
+                self._packed = gzip.compress(self.body, _GZIP_LEVEL, mtime=0)
+            return self._packed
 
 
 def _head(age_ms: int | None) -> bytes:

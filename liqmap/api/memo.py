@@ -8,7 +8,7 @@ from collections import OrderedDict
 from collections.abc import Hashable
 from typing import Final
 
-from liqmap.api.encode import Prepared
+from liqmap.api.encode import Prepared, PreparedBytes
 
 MAX_ANSWERS: Final = 256
 MAX_BYTES: Final = 32 * 1024 * 1024
@@ -19,11 +19,11 @@ class Memo:
 
     def __init__(self, max_answers: int = MAX_ANSWERS, max_bytes: int = MAX_BYTES) -> None:
         self._max_answers, self._max_bytes = max_answers, max_bytes
-        self._answers: OrderedDict[Hashable, Prepared] = OrderedDict()
+        self._answers: OrderedDict[Hashable, Prepared | PreparedBytes] = OrderedDict()
         self._bytes = 0
         self._lock = threading.Lock()
 
-    def get(self, key: Hashable) -> Prepared | None:
+    def get(self, key: Hashable) -> Prepared | PreparedBytes | None:
         """The answer kept under `key`."""
         with self._lock:
             answer = self._answers.get(key)
@@ -31,7 +31,7 @@ class Memo:
                 self._answers.move_to_end(key)
             return answer
 
-    def put(self, key: Hashable, answer: Prepared) -> None:
+    def put(self, key: Hashable, answer: Prepared | PreparedBytes) -> None:
         """Keep `answer`; an answer larger than the memo is not kept."""
         with self._lock:
             replaced = self._answers.pop(key, None)

@@ -6,7 +6,17 @@
 Reads shared memory of a daemon of the same machine and user; writes nothing, computes nothing, holds nobody up.
 """
 
-from liqmap.client.faults import Busy, ClientError, Incompatible, NotYet, UnknownSymbol
+from liqmap.client.book_records import (
+    BookColumns,
+    BookFrame,
+    BookMeans,
+    BookStanding,
+    BookStandings,
+    KeptFrames,
+    Missing,
+)
+from liqmap.client.faults import Busy, ClientError, Incompatible, NotYet, OutOfRange, TooMuch, UnknownSymbol
+from liqmap.client.order_books import Prices
 from liqmap.client.reader import Client
 from liqmap.client.records import (
     Freshness,
@@ -37,6 +47,11 @@ from liqmap.client.sheet import (
 )
 
 __all__ = [
+    "BookColumns",
+    "BookFrame",
+    "BookMeans",
+    "BookStanding",
+    "BookStandings",
     "Busy",
     "Client",
     "ClientError",
@@ -44,6 +59,7 @@ __all__ = [
     "Funding",
     "Gap",
     "Incompatible",
+    "KeptFrames",
     "Liquidation",
     "LiquidationStats",
     "Liquidations",
@@ -51,16 +67,20 @@ __all__ = [
     "MarketData",
     "MarketOfVenue",
     "MinuteHistory",
+    "Missing",
     "Newest",
     "NotYet",
     "OpenInterest",
     "OpenInterestOfVenue",
+    "OutOfRange",
     "Price",
+    "Prices",
     "PrintedByVenue",
     "ProcessStatus",
     "Snapshot",
     "Status",
     "SymbolStatus",
+    "TooMuch",
     "TopicStatus",
     "TraderRatios",
     "UnknownSymbol",

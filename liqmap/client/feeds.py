@@ -1,7 +1,7 @@
 """What ingest says about its feeds: the gaps that are open now, and the state of venues for people."""
 
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -71,6 +71,17 @@ def statuses(board: NDArray[Any], timing: Timing) -> Mapping[str, VenueStatus]:
         )
         for row in _rows(board, "venues", "venue_count")
     }
+
+
+def depth_gap_in_words(feeds: Feeds, symbol: str, venues: Collection[str], from_ms: int, to_ms: int) -> str:
+    """Which recorded gaps of the depth feed lie in a stretch: `binance: disconnected, okx: silent`; "" without one."""
+    if feeds.board is None:
+        return ""
+    rows = _rows(feeds.board, "gaps", "gap_count")
+    rows = rows[(rows["topic"] == Topic.DEPTH) & (rows["from_ms"] < to_ms)]
+    rows = rows[((rows["to_ms"] == -1) | (rows["to_ms"] > from_ms)) & np.isin(rows["symbol"], (b"", symbol.encode()))]
+    found = {f"{_venue(row['venue'])}: {_reason(row).replace('_', ' ')}": None for row in rows}
+    return ", ".join(each for each in found if each.partition(":")[0] in venues)
 
 
 def _topics(rows: NDArray[Any], timing: Timing) -> dict[str, TopicStatus]:

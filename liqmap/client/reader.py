@@ -12,6 +12,7 @@ from liqmap.client import health, maps, sheet
 from liqmap.client import liquidations as recent_rows
 from liqmap.client.attachment import Attachment
 from liqmap.client.faults import ClientError, UnknownSymbol
+from liqmap.client.order_books import OrderBooks
 from liqmap.client.records import (
     Freshness,
     Gap,
@@ -77,6 +78,7 @@ class Client:
         self._lock = threading.Lock()
         self._clock_row: tuple[float, ClockRow] | None = None
         self._feeds_seen: tuple[tuple[int, int, bool], feed_boards.Feeds] | None = None
+        self.books = OrderBooks(self._attached, self._timing, self._gaps, self.stale_after_ms)
 
     # -- the market -----------------------------------------------------------------------------------------------
 
@@ -236,6 +238,7 @@ class Client:
         attachments: list[Attachment[Any]] = [self._status, self._directory, self._processes, self._feeds]
         for attachment in [*attachments, *self._live.values(), *self._recent.values(), *self._minutes.values()]:
             attachment.close()
+        self.books.close()
 
     def __enter__(self) -> Self:
         return self

@@ -3,7 +3,7 @@
 import os
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -17,6 +17,8 @@ from liqmap.shm.layout import DIRECTORY, FEEDS, LIQUIDATION, OI_VENUES, PROCESSE
 from liqmap.shm.plan import Holding, Role, create_all
 from liqmap.shm.rows import RowsWriter
 from liqmap.shm.status import ClockRow, Heartbeat, write_clock
+from liqmap.worker.books import OrderBooks
+from tests.books_stage import DepthStage
 
 STALE_AFTER_MS = 5000
 MARKS = {"BTC": 90_000.0, "ETH": 3_000.0, "SOL": 150.0}
@@ -50,6 +52,8 @@ class Stage:
             for symbol in config.enabled_symbols
         }
         self._frames = 0
+        self._books = {symbol: OrderBooks(config, symbol) for symbol in config.enabled_symbols}
+        self.depth = {symbol: DepthStage(config, symbol) for symbol in config.enabled_symbols}
 
     def live_dtype(self, symbol: str) -> Any:
         """Of the symbol's live board."""
@@ -67,6 +71,7 @@ class Stage:
         self.beat()
         for symbol in self.config.enabled_symbols:
             self.write_frame(symbol)
+            self.play_books(symbol)
 
     def write_clock(self, source: Source = Source.SIMULATED, **changes: Any) -> None:
         """The clock row."""
@@ -220,6 +225,31 @@ class Stage:
             row["notional_usd"] = facts.get("notional_usd", 45_050.0)
 
         self._recent[symbol].append(fill)
+
+    def play_books(
+        self,
+        symbol: str,
+        until_ns: int | None = None,
+        *,
+        frames: int = 2,
+        every_s: float = 1.5,
+        mids: Callable[[int], float] | None = None,
+        scales: Callable[[int], float] = lambda _: 1.0,
+        **venues: Any,
+    ) -> int:
+        """Depth boards as ingest and order-book frames as a worker would write them: the last `frames` before
+        `until_ns`; returns the end of the newest, ms. `mids`, `scales` by number of the frame; `venues` as
+        DepthStage.publish, or callables of that number."""
+        frame_ns = self.config.depth.frame_s * 10**9
+        end_ns = (time.time_ns() if until_ns is None else until_ns) // frame_ns * frame_ns
+        for frame in range(frames + 1):
+            begin_ns = end_ns + (frame - frames) * frame_ns
+            rows = {name: value(frame) if callable(value) else value for name, value in venues.items()}
+            for number in range(1 if frame == frames else round(self.config.depth.frame_s / every_s)):
+                mid = MARKS[symbol] if mids is None else mids(frame)
+                self.depth[symbol].publish(begin_ns + round(number * every_s * 1e9), mid, scale=scales(frame), **rows)
+                self._books[symbol].turn(-1)
+        return end_ns // 1_000_000
 
     def client(self, **changes: Any) -> Client:
         """A reader of this instance."""
