@@ -22,7 +22,7 @@ from liqmap.domain.event import EVENT_DTYPE, Event
 from liqmap.ingest.account_book import AccountBook
 from liqmap.ingest.feeds import Feeds
 from liqmap.ingest.fetcher import FetchError, Reply
-from liqmap.ingest.handoff import BadFrames, Frames, Handoff, Message
+from liqmap.ingest.handoff import Handoff, Message
 from liqmap.ingest.lanes import Lane
 from liqmap.ingest.recorded_turns import Configured, LeftOut, Step, Stopped, Turn
 from liqmap.ingest.router import Router
@@ -30,7 +30,6 @@ from liqmap.ingest.switchboard import Surroundings, Switchboard
 from liqmap.ingest.transport import CannotConnect, Transport
 from liqmap.store.quarantine import Quarantine
 
-_NEVER_FULL: Final = 2**40
 _MS: Final = 1_000_000
 
 
@@ -65,6 +64,23 @@ class _Nowhere:
         """Nothing is open."""
 
 
+class _InOrder(Handoff):
+    """Everything is taken in the order in which it was given: that was decided when the recording was made."""
+
+    def __init__(self) -> None:
+        super().__init__(1)
+        self._given: list[Message] = []
+
+    def announce(self, message: Message) -> None:
+        """Hand over, frames too."""
+        self._given.append(message)
+
+    def take(self, timeout_s: float) -> list[Message]:  # noqa: ARG002
+        """All of it, without waiting."""
+        given, self._given = self._given, []
+        return given
+
+
 class OfflineIngest:
     """Ingest of a recording that begins at `at_ns` (engine time) and `monotonic_ns`. `directory`: for bad frames."""
 
@@ -72,7 +88,7 @@ class OfflineIngest:
         settings = config.ingest
         self._clock = ManualClock(at_ns)
         self._clock.set(at_ns, monotonic_ns)
-        self._handoff = Handoff(_NEVER_FULL)
+        self._handoff = _InOrder()
         quarantine = Quarantine(directory / "quarantine", settings.quarantine_frames, settings.quarantine_bytes)
         self.router = Router(settings, self._clock, self._handoff, Feeds(settings.silent_after_s), quarantine)
         self._sinks: dict[str, Gathered] = {}
@@ -99,10 +115,7 @@ class OfflineIngest:
 
     def give(self, message: Message) -> None:
         """The next thing that was received; handled in the next turn."""
-        if isinstance(message, Frames | BadFrames):
-            self._handoff.give(message)
-        else:
-            self._handoff.announce(message)
+        self._handoff.announce(message)
 
     def turn(self, wall_ns: int, monotonic_ns: int) -> None:
         """Handle what was given, with clocks that say this."""
