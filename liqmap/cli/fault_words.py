@@ -62,9 +62,9 @@ def listing(answer: dict[str, Any]) -> list[str]:
     """The table of faults for a person: a line each, its parameters below, then what is on."""
     lines: list[str] = []
     for row in answer["faults"]:
-        lines.append(f"{row['fault']:<14}{row['words']}" + ("" if row["lasts"] else " (once)"))
+        lines.append(f"{row['fault']:<16}{row['words']}" + ("" if row["lasts"] else " (once)"))
         lines += [f"    {_option(parameter)}" for parameter in row["parameters"] if parameter["name"] != "for_s"]
-    lines += [f"{CLEAR:<14}every fault of the venue ends", ""]
+    lines += [f"{CLEAR:<16}every fault of the venue ends", ""]
     lines.append(f"venues: {', '.join(answer['venues'])}; lasting faults take --for SECONDS and --off")
     lines += [f"on: {words}" for words in answer["on"]] or ["no fault is on"]
     return lines
@@ -74,4 +74,4 @@ def _option(parameter: dict[str, Any]) -> str:
     default = "" if parameter["default"] is None else f" (default {parameter['default']})"
     needed = " (needed)" if parameter["required"] else ""
     name = "--" + parameter["name"].replace("_", "-")
-    return f"{name:<16}{parameter['words']}: {parameter['allowed']}{default}{needed}"
+    return f"{name:<18}{parameter['words']}: {parameter['allowed']}{default}{needed}"

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from liqmap.domain.enums import Venue
 from liqmap.sim.venues.console import Console
-from liqmap.sim.venues.fault_table import FAULTS, MALFORMED_KINDS, broken, described
+from liqmap.sim.venues.fault_actions import MALFORMED_KINDS, broken
+from liqmap.sim.venues.fault_table import FAULTS, described
 from liqmap.sim.venues.faults import UnknownFault
 from tests.venue_servers import RunningVenues, venue_servers
 

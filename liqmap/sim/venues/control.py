@@ -45,10 +45,10 @@ class FaultControl:
     def _begin(self, row: Fault, said: dict[str, Any]) -> dict[str, Any]:
         server = self._server
         given = row.given(said)
-        if not row.lasts:
-            return {"done": row.name, "reached": 0 if row.begin is None else row.begin(server, given)}
         if row.check is not None:
             row.check(server, given)
+        if not row.lasts:
+            return {"done": row.name, "reached": 0 if row.begin is None else row.begin(server, given)}
         ends_s = server.now_s() + given["for_s"] if "for_s" in given else None
         fault = Switched(row.name, given, ends_s)
         server.faults.begin(fault)

@@ -4,61 +4,16 @@ The help of `liqmapctl fault`, the checks of what is asked for and the table in 
 Lasting faults stay until they are switched off, or for `for_s` seconds; the others happen once.
 """
 
-import asyncio
-import random
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from liqmap.sim.venues import fault_actions as actions
+from liqmap.sim.venues.fault_parameters import FOR_S, Given, Parameter
 from liqmap.sim.venues.faults import EVERYTHING, Switched, UnknownFault
-from liqmap.sim.venues.feed import Reply
 
 if TYPE_CHECKING:
     from liqmap.sim.venues.server import VenueServer
-
-Given = Mapping[str, Any]
-"""The parameters of one command, checked: those that have a value."""
-
-
-@dataclass(frozen=True, slots=True)
-class Parameter:
-    """One thing that can be said about a fault. `default` None: there is none."""
-
-    name: str
-    words: str
-    kind: type[str] | type[int] | type[float] = str
-    default: str | int | float | None = None
-    required: bool = False
-    least: float | None = None
-    most: float | None = None
-    choices: tuple[str, ...] = ()
-
-    def value(self, fault: str, said: object) -> str | int | float:
-        """What was said, as this parameter's kind. Raises UnknownFault with what is allowed."""
-        try:
-            if isinstance(said, bool) or not isinstance(said, str | int | float):
-                raise ValueError
-            value = self.kind(said)
-            inside = isinstance(value, str) or (
-                (self.least is None or value >= self.least) and (self.most is None or value <= self.most)
-            )
-            if not inside or (self.choices and value not in self.choices) or value == "":
-                raise ValueError
-        except ValueError:
-            raise UnknownFault(f"{fault}: {self.name} is {self.allowed}, not {said!r}") from None
-        return value
-
-    @property
-    def allowed(self) -> str:
-        """What it may be, in words."""
-        if self.choices:
-            return "one of " + ", ".join(self.choices)
-        if self.kind is str:
-            return "a text"
-        noun = "a whole number" if self.kind is int else "a number"
-        low = "" if self.least is None else f" from {self.least:.12g}"
-        return noun + low + ("" if self.most is None else f" to {self.most:.12g}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,118 +47,12 @@ class Fault:
         return given
 
 
-FOR_S: Final = Parameter("for_s", "seconds after which it ends by itself", float, least=0.001, most=86_400.0)
 _TOPIC: Final = Parameter("topic", "pattern of the topics, as in a shell", default=EVERYTHING)
 _SHARE: Final = Parameter("share", "share of the messages, 0 to 1", float, 1.0, least=0.0, most=1.0)
 _COUNT: Final = Parameter("count", "how many messages of each topic", int, least=1)
 _TIMES: Final = Parameter("times", "how many of its requests", int, least=1)
 _PATH: Final = Parameter("path", "how the paths of the requests begin", default="/")
-
-MALFORMED_KINDS: Final = (
-    "truncated",
-    "wrong_types",
-    "blank_numbers",
-    "bad_utf8",
-    "not_json",
-    "nested",
-    "garbage",
-)
-_KIND: Final = Parameter("kind", "how they are broken", default="truncated", choices=MALFORMED_KINDS)
-
-_NUMBER_TEXT: Final = re.compile(rb'"-?\d[\d.]*"')
-_NESTING: Final = 5000
-
-
-def broken(kind: str, payload: bytes) -> bytes:
-    """A message as a venue should never send it; see MALFORMED_KINDS."""
-    if kind == "truncated":
-        return payload[: max(1, len(payload) // 2)]
-    if kind == "wrong_types":
-        return _NUMBER_TEXT.sub(b'"not a number"', payload)
-    if kind == "blank_numbers":
-        return _NUMBER_TEXT.sub(b'""', payload)
-    if kind == "bad_utf8":
-        return payload[:-1] + b',"\xff\xfe":1}'
-    if kind == "not_json":
-        return b"<html>502 Bad Gateway</html>"
-    if kind == "nested":
-        return b'{"data":' * _NESTING + b"1" + b"}" * _NESTING
-    return random.Random(7).randbytes(64)
-
-
-def _disconnect(server: "VenueServer", given: Given) -> int:
-    code = given.get("code")
-    there = server.carrying(given["topic"])
-    for connection in there:
-        # 1006 is what a client calls an end without a close frame: no server can send it.
-        connection.cut(None if code in (None, 1006) else int(code), str(given.get("reason", "")))
-    return len(there)
-
-
-def _half_open(server: "VenueServer", given: Given) -> int:
-    there = server.carrying(given["topic"])
-    for connection in there:
-        connection.half_open = True
-    return len(there)
-
-
-def _malformed(server: "VenueServer", given: Given) -> int:
-    known = server.last_payload
-    samples = [payload for topic, payload in known.items() if server.matches(given["topic"], topic)]
-    text = broken(given["kind"], samples[-1] if samples else b'{"e":"x","ts":"1"}')
-    return max(server.send_raw(text, given["topic"]) for _ in range(given["count"]))
-
-
-def _oversized(server: "VenueServer", given: Given) -> int:
-    head, tail = b'{"stream":"x","topic":"x","data":"', b'"}'
-    text = head + b"A" * max(0, given["bytes"] - len(head) - len(tail)) + tail
-    return max(server.send_raw(text, given["topic"]) for _ in range(given["count"]))
-
-
-def _inject(server: "VenueServer", given: Given) -> int:
-    return server.send_raw(given["text"].encode(), given["topic"])
-
-
-def reply_to_refused(server: "VenueServer", given: Given) -> Reply | None:
-    """What a refused handshake or request is answered now; None: the connection is reset. Raises UnknownFault."""
-    kind = given.get("kind", "reset")
-    if "status" in given:
-        body = given.get("body")
-        if body is None:
-            return server.refusal_of(given["status"])
-        return Reply(given["status"], body.encode(), given.get("content_type", "text/html"))
-    if kind == "reset":
-        return None
-    reply = server.refusal(kind)
-    if reply is None:
-        venue, known = server.venue.name.lower(), ", ".join(("reset", *server.refusals))
-        raise UnknownFault(f"{venue} has no refusal called {kind!r}; it has {known}")
-    return reply
-
-
-def _release(server: "VenueServer", _fault: Switched) -> None:
-    server.release()
-
-
-def _trickle(server: "VenueServer", _given: Given) -> int:
-    server.set_rates()
-    return len(server.connections)
-
-
-def _untrickle(server: "VenueServer", _fault: Switched) -> None:
-    server.set_rates()
-
-
-def _restart(server: "VenueServer", given: Given) -> int:
-    server.announce_restart()
-    there = list(server.connections.values())
-
-    def throw_out() -> None:
-        for connection in there:
-            connection.cut(1001, "restart")
-
-    asyncio.get_running_loop().call_later(given["after_s"], throw_out)
-    return len(there)
+_KIND: Final = Parameter("kind", "how they are broken", default="truncated", choices=actions.MALFORMED_KINDS)
 
 
 _REFUSAL: Final = (
@@ -228,14 +77,19 @@ _ROWS: Final = (
         (_TOPIC, Parameter("count", _COUNT.words, int, 1, least=1)),
     ),
     Fault("duplicate", "messages come twice", (_TOPIC, _SHARE, _COUNT)),
-    Fault("reorder", "a message changes places with the next one of its topic", (_TOPIC, _SHARE, _COUNT), end=_release),
+    Fault(
+        "reorder",
+        "a message changes places with the next one of its topic",
+        (_TOPIC, _SHARE, _COUNT),
+        end=actions.release,
+    ),
     Fault("corrupt", "messages arrive broken", (_TOPIC, _KIND, _SHARE, _COUNT)),
     Fault(
         "malformed",
         "broken messages between the good ones",
         (_TOPIC, _KIND, Parameter("count", "how many", int, 1, least=1, most=10_000)),
         lasts=False,
-        begin=_malformed,
+        begin=actions.malformed,
     ),
     Fault(
         "oversized",
@@ -246,34 +100,39 @@ _ROWS: Final = (
             Parameter("count", "how many", int, 1, least=1, most=100),
         ),
         lasts=False,
-        begin=_oversized,
+        begin=actions.oversized,
     ),
     Fault(
         "inject",
         "a text of your own between the good ones",
         (Parameter("text", "the text", required=True), _TOPIC),
         lasts=False,
-        begin=_inject,
+        begin=actions.inject,
     ),
-    Fault("stall", "messages are held back, and delivered in one burst when the stall ends", (_TOPIC,), end=_release),
+    Fault(
+        "stall",
+        "messages are held back, and delivered in one burst when the stall ends",
+        (_TOPIC,),
+        end=actions.release,
+    ),
     Fault(
         "slow",
         "messages arrive late",
         (_TOPIC, Parameter("latency_s", "how late, in seconds", float, 2.0, least=0.01, most=600)),
-        end=_release,
+        end=actions.release,
     ),
     Fault(
         "trickle",
         "every connection delivers so many bytes a second, in pieces of frames",
         (Parameter("bytes_per_s", "how many", int, 2000, least=100),),
-        begin=_trickle,
-        end=_untrickle,
+        begin=actions.trickle,
+        end=actions.untrickle,
     ),
     Fault(
         "half_open",
         "connections that carry the topics stay open, deliver nothing and answer nothing",
         (_TOPIC,),
-        begin=_half_open,
+        begin=actions.half_open,
     ),
     Fault(
         "disconnect",
@@ -284,26 +143,26 @@ _ROWS: Final = (
             Parameter("reason", "text of the close frame"),
         ),
         lasts=False,
-        begin=_disconnect,
+        begin=actions.disconnect,
     ),
     Fault(
         "restart",
         "the venue announces that it will close (OKX: notice 64008), and closes with 1001",
         (Parameter("after_s", "seconds from the notice to the end", float, 60.0, least=0, most=3600),),
         lasts=False,
-        begin=_restart,
+        begin=actions.restart,
     ),
     Fault(
         "refuse",
         "new websocket connections are refused with the venue's real answer, or reset",
         (Parameter("kind", f"reset, or {_REFUSAL[0].words}"), *_REFUSAL[1:]),
-        check=reply_to_refused,
+        check=actions.reply_to_refused,
     ),
     Fault(
         "rest",
         "REST requests are refused with the venue's real answer",
         (_PATH, *_REFUSAL, _TIMES),
-        check=reply_to_refused,
+        check=actions.reply_to_refused,
     ),
     Fault(
         "rest_slow",
@@ -314,6 +173,28 @@ _ROWS: Final = (
         "open_interest",
         "open interest keeps its value and its time, or is not told at all",
         (Parameter("state", "how", required=True, choices=("stale", "failing")),),
+    ),
+    Fault(
+        "stale_snapshot",
+        "REST snapshots of order books are old: those of one moment for a while, as from a cache",
+        (Parameter("period_s", "seconds between two new ones", float, 30.0, least=0.1, most=3600),),
+        check=actions.books,
+        begin=actions.stale_snapshot,
+        end=actions.fresh_snapshot,
+    ),
+    Fault(
+        "sequence_reset",
+        "the numbers of the updates of order books are set back once, as after maintenance",
+        lasts=False,
+        check=actions.books,
+        begin=actions.sequence_reset,
+    ),
+    Fault(
+        "book_restart",
+        "order books begin anew, with a snapshot in mid-stream where the stream brings snapshots",
+        lasts=False,
+        check=actions.books,
+        begin=actions.book_restart,
     ),
     Fault(
         "clock_skew",

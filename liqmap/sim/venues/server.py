@@ -20,7 +20,7 @@ from liqmap.domain.enums import Venue
 from liqmap.logs import fields
 from liqmap.sim.venues.connection import Connection, text_frame
 from liqmap.sim.venues.control import FaultControl
-from liqmap.sim.venues.fault_table import reply_to_refused
+from liqmap.sim.venues.fault_actions import reply_to_refused
 from liqmap.sim.venues.faults import EVERYTHING, Faults
 from liqmap.sim.venues.feed import Feed, Message, Reply
 from liqmap.sim.venues.tampering import Parcel, Tampering

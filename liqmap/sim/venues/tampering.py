@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 from liqmap.sim.venues.connection import Connection
-from liqmap.sim.venues.fault_table import broken
+from liqmap.sim.venues.fault_actions import broken
 from liqmap.sim.venues.faults import Faults
 from liqmap.sim.venues.feed import Message
 
