@@ -35,20 +35,20 @@ class DepthStage:
         self._board: BoardWriter = BoardWriter.open(plans[Role.DEPTH].name, plans[Role.DEPTH].dtype)
         self._books = plans[Role.BOOKS]
 
-    def publish(self, as_of_ns: int, mid: float, *, scale: float = 1.0, range_pct: float = 10.0, **venues: Any) -> None:
+    def publish(self, now_ns: int, mid: float, *, scale: float = 1.0, range_pct: float = 10.0, **venues: Any) -> None:
         """One state of the books; `venues` overrides fields of every BOOK_STANDING row, scalars or one per venue."""
         low, high = (round(mid * (1 + sign * range_pct / 100) / self.step) for sign in (-1, 1))
         usd = book_usd(low, high - low + 1, mid, self.step, scale)
 
         def fill(board: Any) -> None:
-            board["as_of_ns"], board["first_bucket"], board["buckets"] = as_of_ns, low, high - low + 1
+            board["as_of_ns"], board["first_bucket"], board["buckets"] = now_ns, low, high - low + 1
             board["step"] = self.step
             board["usd"] = np.nan
             board["usd"][..., : high - low + 1] = usd
             rows = board["venues"]
             for name in rows.dtype.names:
                 rows[name] = 0
-            rows["state"], rows["as_of_ns"], rows["venue_ms"] = BookState.SYNCED, as_of_ns, as_of_ns // 1_000_000
+            rows["state"], rows["as_of_ns"], rows["venue_ms"] = BookState.SYNCED, now_ns, now_ns // 1_000_000
             rows["sequence"] = 1000 + np.arange(BOOK_VENUES)
             rows["best_bid"], rows["best_ask"] = mid - self.step / 20, mid + self.step / 20
             rows["complete_low"] = [mid * 0.9, mid * 0.9, mid * 0.98]

@@ -22,6 +22,7 @@ UNKNOWN: Final = 255
 LARGEST: Final = 254
 RATIO: Final = 1.04
 _STEPS: Final = LARGEST - 1
+_TINIEST: Final = 1e-300
 
 assert HEADER.size == 64
 
@@ -52,4 +53,4 @@ def codes(usd: NDArray[np.float64], lowest: float) -> NDArray[np.uint8]:
 def _lowest(usd: NDArray[np.float64]) -> float:
     """Dollars of code 1, so that the largest cell is code 254; 1 where there is no cell with dollars."""
     largest = float(np.max(usd, initial=0.0, where=usd > 0))
-    return largest / RATIO**_STEPS if largest > 0 else 1.0
+    return max(largest / RATIO**_STEPS, _TINIEST) if largest > 0 else 1.0

@@ -63,7 +63,13 @@ class Stage:
     # -- the daemon's words -----------------------------------------------------------------------------------------
 
     def write_all(self) -> None:
-        """A healthy daemon: everything delivering, a fresh frame of every symbol."""
+        """A healthy daemon: everything delivering, a fresh frame of every symbol, order books."""
+        self.write_all_but_books()
+        for symbol in self.config.enabled_symbols:
+            self.play_books(symbol)
+
+    def write_all_but_books(self) -> None:
+        """The same, and nothing of the order books."""
         self.write_clock()
         self.write_directory()
         self.write_processes()
@@ -71,7 +77,6 @@ class Stage:
         self.beat()
         for symbol in self.config.enabled_symbols:
             self.write_frame(symbol)
-            self.play_books(symbol)
 
     def write_clock(self, source: Source = Source.SIMULATED, **changes: Any) -> None:
         """The clock row."""
@@ -127,8 +132,10 @@ class Stage:
         gaps_version: int = 0,
         *,
         finished: bool = False,
+        gaps: tuple[tuple[Any, ...], ...] = (),
     ) -> None:
-        """The feeds board: all venues and four topics of each symbol; `missing` ones have an open gap."""
+        """The feeds board: all venues and four topics of each symbol; `missing` ones have an open gap, `gaps` are
+        records of their own: venue, topic, symbol, from_ms, to_ms, reason."""
         as_of_ns = time.time_ns() if as_of_ns is None else as_of_ns
         topics = (Topic.LIQUIDATION, Topic.TRADE, Topic.MARK_PRICE, Topic.OPEN_INTEREST)
 
@@ -151,12 +158,16 @@ class Stage:
                         row["last_event_ns"] = as_of_ns - 1_000_000_000
                         row["missing"] = (venue, topic, symbol) in missing
                         number += 1
-            board["topic_count"], board["gap_count"] = number, len(missing)
+            board["topic_count"], board["gap_count"] = number, len(missing) + len(gaps)
             for number, (venue, topic, symbol) in enumerate(missing):
                 row = board["gaps"][number]
                 row["venue"], row["topic"], row["symbol"] = venue, topic, symbol.encode()
                 row["from_ms"], row["to_ms"] = as_of_ns // 1_000_000 - 9000, -1
                 row["reason"] = GapReason.DISCONNECTED
+            for number, (venue, topic, symbol, *rest) in enumerate(gaps, len(missing)):
+                row = board["gaps"][number]
+                row["venue"], row["topic"], row["symbol"] = venue, topic, symbol.encode()
+                row["from_ms"], row["to_ms"], row["reason"] = rest
 
         BoardWriter(self.holding[Role.FEEDS], FEEDS).publish(fill)
 
