@@ -108,6 +108,11 @@ class Recording:
             self._switchboard.check()
             self._keeping.tell()
 
+    @property
+    def fault(self) -> str:
+        """Why the disk does not take it, "" when it does."""
+        return self._keeping.fault
+
     def progress(self) -> Progress:
         """How far it is."""
         journal, capture = self.feeds.journal, self.feeds.capture

@@ -102,11 +102,8 @@ def route_of_address(address: str) -> tuple[str, str]:
     """(route, the one stream of a raw Binance address or "") of a websocket address."""
     parts = urlsplit(address)
     steps = [step for step in parts.path.split("/") if step]
-    routed = bool(steps) and steps[0] in (
-        "market",
-        "public",
-        "private",
-    )  # wherever it is played: only Binance has these
+    # The routes of Binance, and of nobody else: known also where they are played on loopback.
+    routed = bool(steps) and steps[0] in ("market", "public", "private")
     if routed or "fstream.binance" in parts.netloc:
         route = steps[0] if routed else "legacy"
         streams = steps[steps.index("ws") + 1 :] if "ws" in steps else []

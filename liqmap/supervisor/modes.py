@@ -200,7 +200,7 @@ def _capture(plain: Run, file: Path, flags: Flags) -> Run:
     )
     return replace(
         plain,
-        overlay=lambda config: _held(_renamed(config, "replay"), held, flags.symbol),
+        overlay=lambda config: held_config(_renamed(config, "replay"), held, flags.symbol),
         mode=mode,
         venue_servers=True,
         capture=file,
@@ -208,8 +208,9 @@ def _capture(plain: Run, file: Path, flags: Flags) -> Run:
     )
 
 
-def _held(config: Config, held: Description, symbol: str | None) -> Config:
-    """The configuration restricted to what a capture holds: its venues, its contracts, its kind of trades."""
+def held_config(config: Config, held: Description, symbol: str | None) -> Config:
+    """The configuration restricted to what a capture holds: its venues, its contracts, its kind of trades. `symbol`:
+    only this one of them. Raises ConfigError."""
     names = {venue: venue.name.lower() for venue in _VENUES}
     present = {
         name
