@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+import msgspec
 from flask import Blueprint, Response, request
 
 from liqmap.api.errors import WarmingUp
@@ -38,7 +39,7 @@ class Serving:
         """The parameter `symbol`, which takes a symbol's name, that with USDT behind it, or an instrument's name."""
         names: dict[str, str] = {}
         for symbol, table in self.config.symbols.items():
-            listed = (table.instruments.binance, table.instruments.bybit, table.instruments.okx)
+            listed = msgspec.structs.astuple(table.instruments)
             for name in (symbol, f"{symbol}USDT", *filter(None, listed)):
                 names.setdefault(name.upper(), symbol)
         names.update({symbol: symbol for symbol in self.config.symbols})

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import msgspec
 from flask import Response
 
 from liqmap.api.answers import plain
@@ -30,8 +31,7 @@ def resources(serving: Serving) -> tuple[Resource[Any], ...]:
 
 
 def _described(table: SymbolConfig) -> dict[str, Any]:
-    venues = table.instruments
-    listed = {"binance": venues.binance, "bybit": venues.bybit, "okx": venues.okx}
+    listed = msgspec.structs.asdict(table.instruments)
     return {
         "price_step": table.step,
         "range_pct": table.range_pct,

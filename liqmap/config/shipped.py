@@ -36,7 +36,7 @@ def shipped_file(relative: str) -> Path:
 def shipped_instruments() -> tuple[Instrument, ...]:
     """Contracts of all venues with their sizes in base coin, without symbol and number. Raises ShippedFileMissing."""
     found: list[Instrument] = []
-    for venue in (Venue.BINANCE, Venue.BYBIT, Venue.OKX):
+    for venue in filter(None, Venue):
         path = shipped_file(f"instruments/{venue.name.lower()}.json")
         listed = msgspec.json.decode(path.read_bytes(), type=_ShippedList, strict=False)
         found.extend(Instrument(venue, name, size) for name, size in listed.contract_base.items())

@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Final
 
+from liqmap.domain.enums import Venue
+
 TOPIC_BITS: Final = 16
 
 
@@ -16,7 +18,7 @@ class GapBook:
     def note(self, venue: int, topic: int, from_ms: int, to_ms: int) -> None:
         """A gap opened (`to_ms` -1) or closed. Feeds beyond the bits of a frame are not kept."""
         bit = venue * TOPIC_BITS + topic
-        if topic >= TOPIC_BITS or bit >= 64:
+        if topic >= TOPIC_BITS or venue >= len(Venue):
             return
         if to_ms < 0:
             self._open_ms.setdefault(bit, from_ms)
@@ -27,7 +29,7 @@ class GapBook:
     def missed(self, venue: int, topic: int, at_ms: int) -> None:
         """One print of a feed could not be used."""
         bit = venue * TOPIC_BITS + topic
-        if topic < TOPIC_BITS and bit < 64:
+        if topic < TOPIC_BITS and venue < len(Venue):
             self._closed_ms.append((bit, at_ms, at_ms + 1))
 
     def bits(self, from_ms: int, to_ms: int) -> int:
@@ -43,4 +45,4 @@ class GapBook:
 
 def topic_missing(bits: int, topic: int) -> bool:
     """Whether any venue's feed of that topic is among the bits."""
-    return any(bits >> (venue * TOPIC_BITS + topic) & 1 for venue in range(64 // TOPIC_BITS))
+    return any(bits >> (venue * TOPIC_BITS + topic) & 1 for venue in Venue)

@@ -250,6 +250,8 @@ class Adapter:
     `usage(headers)`: what an answer (names of headers in lower case) says of a request budget; None: nothing.
     `book_rule`: how its order books are followed.
     `book_plan(config, instrument)`: the request for a book's snapshot; None where the stream brings it.
+    `closing_notices`: codes by which the venue says that it will close the connection.
+    `replays_liquidations`: whether a new subscriber is told recent liquidations again.
     """
 
     venue: Venue
@@ -269,3 +271,5 @@ class Adapter:
     usage: Callable[[Mapping[str, str]], Usage | None]
     book_rule: BookRule
     book_plan: Callable[[Any, Instrument], PollPlan | None]
+    closing_notices: frozenset[str] = frozenset()
+    replays_liquidations: bool = False

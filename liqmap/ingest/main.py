@@ -15,7 +15,8 @@ from typing import Final
 from liqmap.child import Child, open_child
 from liqmap.config import EXIT_TRY_AGAIN, ConfigError, RunMode
 from liqmap.config.shipped import shipped_instruments
-from liqmap.domain.enums import Source, Venue
+from liqmap.domain.enums import Source
+from liqmap.exchanges.registry import ADAPTERS
 from liqmap.ingest.account_book import AccountBook
 from liqmap.ingest.before import last_written_ns, liquidations_said
 from liqmap.ingest.feeds import Feeds
@@ -100,7 +101,7 @@ def listen(child: Child, epoch: int) -> None:
     router.replies.take_listing = switchboard.take_listing
     switchboard.apply(config)
     for contract in router.instruments:
-        if contract.venue is Venue.OKX and contract.symbol in router.lanes:
+        if ADAPTERS[contract.venue].replays_liquidations and contract.symbol in router.lanes:
             router.flow.replays.remember(liquidations_said(instance, contract))
     log.info("listening", extra=fields(epoch=epoch, symbols=",".join(config.enabled_symbols)))
     while not child.should_stop() and not has_ended(child.mode, router.time.now_ns):

@@ -9,15 +9,17 @@ from collections import Counter, OrderedDict
 from collections.abc import Iterable
 from typing import Final
 
-from liqmap.domain.enums import Kind, Venue
+from liqmap.domain.enums import Kind
 from liqmap.domain.event import Event
+from liqmap.exchanges.registry import ADAPTERS
 
 _KINDS: Final = frozenset({Kind.LIQUIDATION, Kind.TRADE})
 """What adds up. A mark price or a level said twice changes nothing."""
 
 REPLAY_AGE_NS: Final = 600 * 10**9
-"""OKX plays recent liquidations again on subscription; rows older than this are history, not news."""
+"""Some venues play recent liquidations again on subscription; rows older than this are history, not news."""
 
+_REPLAYING: Final = frozenset(venue for venue, adapter in ADAPTERS.items() if adapter.replays_liquidations)
 _SEEN_ROWS: Final = 20_000
 
 Row = tuple[int, int, int, int, float, float, int]
@@ -55,7 +57,7 @@ class Overlap:
 
 
 class Replays:
-    """Liquidations of OKX: each row once, and no history. Keeps the newest rows of a bounded number."""
+    """Liquidations of venues that play them again: each row once, no history. Keeps a bounded number of newest rows."""
 
     def __init__(self) -> None:
         self._seen: OrderedDict[Row, None] = OrderedDict()
@@ -63,7 +65,7 @@ class Replays:
 
     def is_news(self, event: Event) -> bool:
         """False for a row seen before, or older than REPLAY_AGE_NS."""
-        if event.venue != Venue.OKX or event.kind != Kind.LIQUIDATION:
+        if event.venue not in _REPLAYING or event.kind != Kind.LIQUIDATION:
             return True
         row = row_of(event)
         stale = event.receive_ns - event.venue_ms * 1_000_000 > REPLAY_AGE_NS

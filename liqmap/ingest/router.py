@@ -356,7 +356,8 @@ class Router:
                 self.feeds.note(Feed(fact.venue, Topic.DEPTH, fact.symbol), message.source, self.time.now_ns)
             return True
         if isinstance(fact, Control):
-            heed(fact, message.source, message.connection, self.feeds.sources[message.source], listener.orders)
+            source, closing = self.feeds.sources[message.source], listener.adapter.closing_notices
+            heed(fact, message.source, message.connection, source, listener.orders, closing)
         elif isinstance(fact, Ignored):
             refused = self.feeds.venues[listener.venue].refused_rows
             if fact.instrument in refused:

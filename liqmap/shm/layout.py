@@ -27,6 +27,8 @@ from typing import Any, Final
 
 import numpy as np
 
+from liqmap.domain.enums import Venue
+
 MAGIC: Final = 0x3150414D5149_4C  # "LIQMAP1" read as little-endian bytes
 LAYOUT_VERSION: Final = 2
 
@@ -267,7 +269,7 @@ LIQUIDATION: Final = np.dtype(
     ]
 )
 
-OI_VENUES: Final = 4
+OI_VENUES: Final = len(Venue)
 """Per-venue facts by Venue number; 0 is the recorder that did not keep it."""
 
 RATIOS: Final = 3
@@ -357,14 +359,15 @@ def minute_dtype(buckets: int) -> np.dtype[np.void]:
             ("taker_sell_base", "<f8"),
             ("minute_long_usd", "<f8"),  # liquidated in this minute
             ("minute_short_usd", "<f8"),
-            ("gap_topics", "<u8"),  # bit (venue × 16 + topic) set: that feed was missing for a part of the minute
+            ("gap_topics", "<u8", (OI_VENUES,)),  # by venue; bit of a topic: it was missing for a part of the minute;
+            # bit 0 of venue 0: events were lost between ingest and the worker
             ("projection_usd", "<f4", (2, buckets)),
             ("evidence_usd", "<f4", (2, buckets)),
         ]
     )
 
 
-BOOK_VENUES: Final = 3
+BOOK_VENUES: Final = len(Venue) - 1
 """Order books by Venue number, less one."""
 
 BOOK_UNIT_USD: Final = 10_000.0

@@ -27,7 +27,7 @@ from liqmap.supervisor.control import ControlServer, Outcome
 from liqmap.supervisor.estate import Estate
 from liqmap.supervisor.household import Household
 from liqmap.supervisor.lifecycle import Input, State
-from liqmap.supervisor.modes import Run
+from liqmap.supervisor.modes import Run, endpoints_of, with_endpoints
 from liqmap.supervisor.notify import Notifier
 from liqmap.supervisor.orders import Orders, Refused
 from liqmap.supervisor.picture import picture, problems
@@ -364,16 +364,7 @@ def with_endpoints_of(config: Config, running: Config, simulation: Simulation | 
     """A re-read configuration with the loopback endpoints of the venue servers that run."""
     if simulation is None:
         return config
-    old, new = running.venues, config.venues
-    venues = msgspec.structs.replace(
-        new,
-        binance=msgspec.structs.replace(
-            new.binance, market_ws=old.binance.market_ws, public_ws=old.binance.public_ws, rest=old.binance.rest
-        ),
-        bybit=msgspec.structs.replace(new.bybit, ws=old.bybit.ws, rest=old.bybit.rest),
-        okx=msgspec.structs.replace(new.okx, public_ws=old.okx.public_ws, rest=old.okx.rest),
-    )
-    return msgspec.structs.replace(config, venues=venues)
+    return with_endpoints(config, endpoints_of(running))
 
 
 def _memory(config: Config) -> int:

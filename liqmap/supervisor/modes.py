@@ -9,7 +9,7 @@ import gzip
 import re
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -99,24 +99,37 @@ def run_of(config_file: Path, base_dir: Path, flags: Flags) -> Run:
     return replace(run, overlay=lambda config: with_bind(inner(config), bind))
 
 
-def with_endpoints(config: Config, ports: dict[Venue, int]) -> Config:
-    """The same configuration with every venue on loopback, at these ports."""
-    binance, bybit, okx = (f"127.0.0.1:{ports[venue]}" for venue in (Venue.BINANCE, Venue.BYBIT, Venue.OKX))
-    venues = config.venues
-    return _replace(
-        config,
-        venues=_replace(
-            venues,
-            binance=_replace(
-                venues.binance,
-                market_ws=f"ws://{binance}/market",
-                public_ws=f"ws://{binance}/public",
-                rest=f"http://{binance}",
-            ),
-            bybit=_replace(venues.bybit, ws=f"ws://{bybit}/v5/public/linear", rest=f"http://{bybit}"),
-            okx=_replace(venues.okx, public_ws=f"ws://{okx}/ws/v5/public", rest=f"http://{okx}"),
-        ),
-    )
+Endpoints = dict[str, dict[str, str]]
+"""Addresses by the venue's section of the configuration, and by key."""
+
+_ENDPOINTS: Final[Endpoints] = {
+    "binance": {"market_ws": "ws://{}/market", "public_ws": "ws://{}/public", "rest": "http://{}"},
+    "bybit": {"ws": "ws://{}/v5/public/linear", "rest": "http://{}"},
+    "okx": {"public_ws": "ws://{}/ws/v5/public", "rest": "http://{}"},
+}
+"""Where a venue server serves what, for each venue that has one."""
+
+
+def endpoints_at(ports: Mapping[Venue, int]) -> Endpoints:
+    """The addresses of the venue servers that listen on loopback at these ports."""
+    hosts = {venue.name.lower(): f"127.0.0.1:{port}" for venue, port in ports.items()}
+    return {name: {key: url.format(hosts[name]) for key, url in urls.items()} for name, urls in _ENDPOINTS.items()}
+
+
+def endpoints_of(config: Config) -> Endpoints:
+    """The addresses that a configuration has for the venues that can be simulated."""
+    sections = {name: getattr(config.venues, name) for name in _ENDPOINTS}
+    return {name: {key: getattr(sections[name], key) for key in urls} for name, urls in _ENDPOINTS.items()}
+
+
+def with_endpoints(config: Config, endpoints: Endpoints) -> Config:
+    """The same configuration with these addresses; a venue without is switched off, nobody simulates it."""
+    sections = {name: getattr(config.venues, name) for name in config.venues.__struct_fields__}
+    replaced = {
+        name: _replace(section, **endpoints[name]) if name in endpoints else _replace(section, enabled=False)
+        for name, section in sections.items()
+    }
+    return _replace(config, venues=_replace(config.venues, **replaced))
 
 
 def instant_ms(text: str, flag: str) -> int:

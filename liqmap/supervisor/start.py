@@ -19,7 +19,7 @@ from liqmap.supervisor.estate import Estate
 from liqmap.supervisor.household import Household
 from liqmap.supervisor.leftovers import SUPERVISOR_LOCK, LeftoverStays, clear_children, clear_segments
 from liqmap.supervisor.main import Supervisor
-from liqmap.supervisor.modes import Run, with_endpoints
+from liqmap.supervisor.modes import Run, endpoints_at, with_endpoints
 from liqmap.supervisor.notify import Notifier
 from liqmap.supervisor.preflight import DirectoryUnwritable, make_directories
 from liqmap.supervisor.roster import SIM, Simulation
@@ -136,7 +136,7 @@ def _venue_servers(config: Config, run: Run, stack: ExitStack) -> tuple[Config, 
         raise StartFailed(f"{where} cannot be listened on: {error.strerror}") from error
     stack.callback(where.unlink, missing_ok=True)
     stack.callback(console.close)
-    return with_endpoints(config, ports), Simulation((binance, bybit, okx), run.capture, console.fileno())
+    return with_endpoints(config, endpoints_at(ports)), Simulation((binance, bybit, okx), run.capture, console.fileno())
 
 
 def _take_estate(effective: Effective, simulation: Simulation | None) -> Estate:

@@ -9,11 +9,14 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from liqmap.config import Config
 from liqmap.engine.frames import Facts, Liquidation, LiveFrame, MinuteFrame
+from liqmap.engine.gaps import TOPIC_BITS
 from liqmap.shm.board import BoardWriter
+from liqmap.shm.layout import OI_VENUES
 from liqmap.shm.plan import Role, symbol_segments
 from liqmap.shm.rows import RowsReader, RowsWriter
 
@@ -26,7 +29,6 @@ _BAR = (
     "taker_sell_base",
     "minute_long_usd",
     "minute_short_usd",
-    "gap_topics",
 )
 
 
@@ -68,6 +70,7 @@ class Publication:
             _fill_facts(row, frame.facts, self._frames, lost_events)
             for name in _BAR:
                 row[name] = getattr(frame, name)
+            row["gap_topics"] = _by_venue(frame.gap_topics)
             _fill_cells(row, frame)
 
         self._minutes.append(fill)
@@ -78,6 +81,12 @@ class Publication:
             if liquidation.id > self._last_id:
                 self._last_id = liquidation.id
                 self._recent.append(_filler(asdict(liquidation)))
+
+
+def _by_venue(gap_topics: int) -> NDArray[np.uint64]:
+    """The bits of a frame's gaps, a word of topics for each venue."""
+    words = gap_topics.to_bytes(OI_VENUES * TOPIC_BITS // 8, "little")
+    return np.frombuffer(words, dtype="<u2").astype(np.uint64)
 
 
 def _filler(values: dict[str, Any]) -> Any:

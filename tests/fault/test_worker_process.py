@@ -116,7 +116,7 @@ def test_a_batch_that_killed_two_workers_is_set_aside_and_the_third_goes_on(tmp_
         for second in range(1, 65):
             on.write(second_of_market(second))
             eventually(lambda: on.pending() == 0, "read")
-        assert on.rows(Role.MINUTES)["gap_topics"][0] & 1, "the frame says that events are missing"
+        assert on.rows(Role.MINUTES)["gap_topics"][0, 0] & 1, "the frame says that events are missing"
 
 
 DIES_BEFORE_THE_COMMIT = """
@@ -254,7 +254,7 @@ def test_an_overrun_is_counted_and_becomes_a_gap(tmp_path: Path) -> None:
         assert live is not None
         assert live["lost_events"] > 0
         assert live["gap_minutes"] >= 1
-        assert on.rows(Role.MINUTES)["gap_topics"][0] & 1
+        assert on.rows(Role.MINUTES)["gap_topics"][0, 0] & 1
         assert "overrun" in on.log()
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from liqmap.config import Config, ConfigError
 from liqmap.domain.enums import Source, Venue
-from liqmap.supervisor.modes import CAPTURE_LEAD_S, Flags, instant_ms, run_of, with_endpoints
+from liqmap.supervisor.modes import CAPTURE_LEAD_S, Flags, endpoints_at, instant_ms, run_of, with_endpoints
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ def test_a_demo_is_an_instance_of_its_own_and_says_that_it_is_simulated(file: Pa
 
 def test_every_venue_is_led_to_its_loopback_server() -> None:
     ports = {Venue.BINANCE: 1, Venue.BYBIT: 2, Venue.OKX: 3}
-    venues = with_endpoints(Config(), ports).venues
+    venues = with_endpoints(Config(), endpoints_at(ports)).venues
     assert venues.binance.market_ws == "ws://127.0.0.1:1/market"
     assert venues.binance.public_ws == "ws://127.0.0.1:1/public"
     assert venues.bybit.ws == "ws://127.0.0.1:2/v5/public/linear"

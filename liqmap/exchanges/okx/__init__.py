@@ -30,4 +30,6 @@ ADAPTER: Final = Adapter(
     usage=usage,
     book_rule=BookRule.OKX,
     book_plan=plans.book,
+    closing_notices=frozenset({"64008"}),
+    replays_liquidations=True,
 )
