@@ -18,7 +18,7 @@ from liqmap.clock import SystemClock
 from liqmap.config import Config, Effective, RunMode, paths, write_effective
 from liqmap.domain.enums import Source, Venue
 from liqmap.shm.status import create_status, read_heartbeats
-from liqmap.supervisor.modes import with_endpoints
+from liqmap.supervisor.modes import endpoints_at, with_endpoints
 
 _START_S: Final = 120.0
 _TURN_S: Final = 0.05
@@ -61,7 +61,7 @@ def simulated_venues(config: Config, base_dir: str) -> Iterator[Config]:
                 raise VenuesFailed(_last_line(paths(own, base_dir).log("sim")))
             SystemClock().wait(threading.Event(), _TURN_S)
         ports = {venue: listening.getsockname()[1] for venue, listening in zip(_VENUES, sockets, strict=True)}
-        yield with_endpoints(config, ports)
+        yield with_endpoints(config, endpoints_at(ports))
 
 
 def _end(child: "subprocess.Popen[bytes]") -> None:
