@@ -81,6 +81,10 @@ class Contracts(dict[str, Instrument | None]):
             self[name] = found
         return found
 
+    def everyone(self) -> list[Instrument]:
+        """Every contract of the venue in the table."""
+        return [instrument for instrument in self._table if instrument.venue is self._venue]
+
 
 @dataclass(frozen=True, slots=True)
 class Unlisted:

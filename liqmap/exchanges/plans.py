@@ -5,6 +5,7 @@ delays no liquidation. Routes, limits and their sources: docs/exchanges.md.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final, Protocol
 from urllib.parse import quote, urlsplit
 
@@ -31,9 +32,17 @@ class Polled(Protocol):
     def instruments_poll_s(self) -> float:
         """Seconds between two lists of contracts."""
 
+    @property
+    def ratios_poll_s(self) -> float:
+        """Seconds between two readings of one positioning ratio."""
 
-RATIO_POLL_S: Final = 300.0
-"""The shortest bar of every ratio endpoint is five minutes."""
+    @property
+    def clock_poll_s(self) -> float:
+        """Seconds between two looks at the venue's clock."""
+
+
+RATIO_AFTER_S: Final = 60.0
+"""How long after the close of a bar its ratio is asked for; nobody documents when it is published."""
 
 
 def request_of(
@@ -78,18 +87,32 @@ def listing_plan(venue: Venue, url: str, mine: list[tuple[str, Instrument]], eve
     return PollPlan(venue, "instruments", url, Topic.INSTRUMENTS, symbols, every_s)
 
 
+def next_page(plan: PollPlan, cursor: str) -> PollPlan:
+    """The request for the rest of a list that comes in pages (Bybit): once, right after the page that named the
+    cursor. `plan` is the poll of the first page."""
+    return replace(plan, url=f"{plan.url}&cursor={quote(cursor, safe='')}")
+
+
+def clock_plan(venue: Venue, config: Polled, requests: Mapping[str, str]) -> PollPlan:
+    """What time it is at the venue."""
+    url = f"{config.rest.rstrip('/')}{requests['clock']}"
+    return PollPlan(venue, "clock", url, Topic.CLOCK, (), config.clock_poll_s)
+
+
 def ratio_plans(
-    venue: Venue, rest: str, requests: Mapping[str, str], query: str, instruments: InstrumentTable, budget: str
+    venue: Venue, config: Polled, requests: Mapping[str, str], query: str, instruments: InstrumentTable, budget: str
 ) -> tuple[PollPlan, ...]:
+    """The positioning ratios of each contract, each of them after the close of its bars."""
     return tuple(
         PollPlan(
             venue,
             f"{request}.{instrument.name}",
-            f"{rest.rstrip('/')}{path}{query}{quote(instrument.name)}",
+            f"{config.rest.rstrip('/')}{path}{query}{quote(instrument.name)}",
             Topic.RATIO,
             (symbol,),
-            RATIO_POLL_S,
+            config.ratios_poll_s,
             budget=budget,
+            after_s=RATIO_AFTER_S,
         )
         for symbol, instrument in configured(instruments, venue)
         for request, path in requests.items()

@@ -14,6 +14,8 @@ from typing import Final
 from liqmap.domain.enums import GapReason, Topic, Venue
 from liqmap.ingest.gaps import Feed, GapList
 from liqmap.ingest.handoff import LinkState
+from liqmap.ingest.venue_clock import VenueClock
+from liqmap.ingest.witnesses import Witnesses
 from liqmap.store.journal import Standing
 
 _SLOWNESS: Final = {
@@ -50,6 +52,9 @@ class FeedState:
     missing: bool = False
     heard_ns: int = -1
     """Since its last event, when a connection (or a reply) first stood that should have carried it."""
+    lost_by: set[str] = field(default_factory=set)
+    """Sources of it that are gone or gave nothing. Several polls may carry one feed (three ratios are one topic): it is
+    back when all of them are."""
 
 
 @dataclass(slots=True)
@@ -84,6 +89,9 @@ class VenueState:
     problems: dict[str, str] = field(default_factory=dict)
     """Standing problems in words, by a key that lets them be withdrawn."""
     lag_ms: float = float("nan")
+    clock: VenueClock = field(default_factory=VenueClock)
+    budget_used: float = 0.0
+    """Share of the tightest request budget that is spent now."""
 
 
 class Feeds:
@@ -111,7 +119,7 @@ class Feeds:
         for feed, quiet in feeds:  # several streams may carry one feed: it may be quiet only if all of them may
             wanted[feed] = quiet and wanted.get(feed, True)
         for feed in known.feeds - wanted.keys():
-            self.drop(feed)
+            self._leave(feed, source)
         for feed in wanted.keys() - known.feeds:
             self._begin(feed, source, wanted[feed], now_ns, every_s)
         known.feeds = set(wanted)
@@ -120,6 +128,16 @@ class Feeds:
         """A source is no longer wanted."""
         state = self.sources.pop(source, None)
         for feed in state.feeds if state else ():
+            self._leave(feed, source)
+
+    def _leave(self, feed: Feed, source: str) -> None:
+        """A source no longer carries a feed; if no other one does, it is no longer wanted."""
+        others = [name for name, other in self.sources.items() if name != source and feed in other.feeds]
+        state = self.feeds.get(feed)
+        if others and state is not None:
+            state.lost_by.discard(source)
+            state.source = others[0]
+        else:
             self.drop(feed)
 
     def drop(self, feed: Feed) -> None:
@@ -133,6 +151,8 @@ class Feeds:
             if feed.symbol:
                 self._missed_before(feed, now_ns)
                 self._miss(feed, GapReason.NOT_CONNECTED)
+        if feed.symbol:
+            self.feeds[feed].lost_by.add(source)
 
     def _missed_before(self, feed: Feed, now_ns: int) -> None:
         """What went by between an ingest before this one and now is a gap of its own, known from its end to its end."""
@@ -156,6 +176,18 @@ class Feeds:
         state.last_event_ns = now_ns
         state.heard_ns = -1
         if state.missing:
+            self._back(feed, state, source, now_ns)
+
+    def repeated(self, feed: Feed, source: str, now_ns: int) -> None:
+        """What came by it was known already: it is there, but it is no news, and silence is not broken by it."""
+        state = self.state_of(feed, source, now_ns)
+        if state.missing and not state.silent:
+            self._back(feed, state, source, now_ns)
+
+    def _back(self, feed: Feed, state: FeedState, source: str, now_ns: int) -> None:
+        """One of its sources speaks again."""
+        state.lost_by.discard(source)
+        if not state.lost_by:
             self._found(feed, state, now_ns)
 
     def _found(self, feed: Feed, state: FeedState, now_ns: int) -> None:
@@ -167,7 +199,7 @@ class Feeds:
         for feed in self.sources[source].feeds:
             state = self.feeds[feed]
             if state.quiet and state.missing:
-                self._found(feed, state, now_ns)
+                self._back(feed, state, source, now_ns)
 
     def heard(self, source: str, now_ns: int) -> None:
         """The source stands (a connection opened, a reply came): from now on its feeds should speak."""
@@ -181,6 +213,7 @@ class Feeds:
         for feed in self.sources[source].feeds:
             if not feed.symbol:
                 continue
+            self.feeds[feed].lost_by.add(source)
             known = self.gaps.reason(feed)
             if known is None or reason in _GRAVER.get(known, ()):
                 self._miss(feed, reason, now_ns)
@@ -213,36 +246,45 @@ class Feeds:
 
     def look(self, now_ns: int) -> list[Feed]:
         """Find feeds that became silent; returns them."""
-        speaking = [feed for feed, state in self.feeds.items() if self._spoke(state, now_ns)]
+        witnesses = Witnesses(
+            (feed, self.sources[state.source].is_link)
+            for feed, state in self.feeds.items()
+            if state.source in self.sources and self._spoke(state, now_ns)
+        )
         news = []
         # Probes first: whether a quiet feed is missing depends on them.
         for feed, state in sorted(self.feeds.items(), key=lambda item: item[1].quiet):
-            if not state.silent and self._is_silent(feed, state, now_ns, speaking):
+            if not state.silent and self._is_silent(feed, state, now_ns, witnesses):
                 state.silent = True
-                self._miss(feed, GapReason.SILENT)
+                if feed.symbol:
+                    self._miss(feed, GapReason.SILENT)
                 news.append(feed)
         return news
 
     def _spoke(self, state: FeedState, now_ns: int) -> bool:
         return state.last_event_ns >= 0 and now_ns - state.last_event_ns <= self._silent_after_s * 1e9
 
-    def _is_silent(self, feed: Feed, state: FeedState, now_ns: int, speaking: list[Feed]) -> bool:
+    def _is_silent(self, feed: Feed, state: FeedState, now_ns: int, witnesses: Witnesses) -> bool:
         if state.heard_ns < 0 and state.last_event_ns < 0:
             return False
         if state.quiet:
-            return self._probes_are_silent(state)
+            return self._probes_are_silent(state, now_ns)
         source = self.sources.get(state.source)
         if source is None or (state.heard_ns < 0 and source.state not in (LinkState.UP, LinkState.OPEN)):
             return False
         rested_ns = now_ns - max(state.heard_ns, state.last_event_ns)
         patience_s = max(self._silent_after_s * _SLOWNESS.get(feed.topic, 1.0), 3.0 * state.every_s)
-        return rested_ns > patience_s * 1e9 and any(other != feed for other in speaking)
+        return rested_ns > patience_s * 1e9 and witnesses.expect(feed)
 
-    def _probes_are_silent(self, state: FeedState) -> bool:
-        """Everything on the source that should speak is silent, and there is such a thing."""
+    def _probes_are_silent(self, state: FeedState, now_ns: int) -> bool:
+        """Of what should speak on the source something is silent, and nothing else of it spoke lately."""
         source = self.sources.get(state.source)
         probes = [self.feeds[feed] for feed in source.feeds if not self.feeds[feed].quiet] if source else []
-        return bool(probes) and all(probe.silent for probe in probes)
+        return any(probe.silent for probe in probes) and not any(self._spoke(probe, now_ns) for probe in probes)
+
+    def gap_ms(self, feed: Feed, now_ns: int) -> int:
+        """How long it was missing in all."""
+        return self.gaps.total_ms(feed, now_ns // _MS)
 
     def is_missing(self, feed: Feed) -> bool:
         """Not delivering now."""

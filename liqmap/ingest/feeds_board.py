@@ -6,8 +6,9 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from liqmap.domain.enums import GapReason, Venue
-from liqmap.ingest.feeds import Feeds, SourceState, VenueState
+from liqmap.domain.enums import GapReason, Topic, Venue
+from liqmap.ingest.feeds import Feeds, FeedState, SourceState, VenueState
+from liqmap.ingest.gaps import Feed
 from liqmap.ingest.handoff import LinkState
 from liqmap.ingest.set_aside import SetAside
 from liqmap.shm.layout import (
@@ -30,6 +31,9 @@ _NAMED: Final = 4
 
 _WAITED_FOR: Final = {GapReason.NOT_CONNECTED: "nothing came yet", GapReason.DISCONNECTED: "not back yet"}
 
+_NOT_OF_THE_MAP: Final = frozenset({Topic.RATIO, Topic.CLOCK, Topic.INSTRUMENTS})
+"""A venue without these delivers all the same; their absence is a gap and a sentence in /health."""
+
 _UP: Final = (LinkState.UP, LinkState.STOPPED)
 
 
@@ -42,7 +46,7 @@ def painter(feeds: Feeds, as_of_ns: int, set_aside: SetAside | None = None) -> C
     def paint(record: NDArray[np.void]) -> None:
         venues = [_venue_row(feeds, venue, state) for venue, state in feeds.venues.items()][:VENUE_ROWS]
         links = [_link_row(state) for state in feeds.sources.values() if state.is_link][:LINK_ROWS]
-        topics = _topic_rows(feeds)[:TOPIC_ROWS]
+        topics = _topic_rows(feeds, as_of_ns)[:TOPIC_ROWS]
         gaps = [
             (int(gap.feed.venue), int(gap.feed.topic), gap.feed.symbol.encode(), gap.from_ms, gap.to_ms, gap.reason)
             for gap in feeds.gaps.rows(GAP_ROWS)
@@ -84,7 +88,9 @@ def _paint_quarantine(record: NDArray[np.void], set_aside: SetAside) -> list[tup
 def _venue_row(feeds: Feeds, venue: Venue, state: VenueState) -> tuple[object, ...]:
     sources = [source for source in feeds.sources.values() if source.venue is venue]
     links = [source for source in sources if source.is_link]
-    missing = any(feeds.is_missing(feed) for feed in feeds.feeds if feed.venue is venue)
+    missing = any(
+        feeds.is_missing(feed) for feed in feeds.feeds if feed.venue is venue and feed.topic not in _NOT_OF_THE_MAP
+    )
     speaking = [source.state is LinkState.UP for source in links or sources]
     told_by_others = not sources and any(feed.venue is venue for feed in feeds.feeds)  # a table that names its venue
     delivering = state.enabled and not missing and (any(speaking) or told_by_others)
@@ -96,13 +102,13 @@ def _venue_row(feeds: Feeds, venue: Venue, state: VenueState) -> tuple[object, .
         state.malformed,
         len(state.refused_rows) + state.refused_rows.total(),
         max((source.delay_s for source in sources), default=0.0),
-        float("nan"),
+        state.clock.offset_ms,
         state.lag_ms,
         sum(source.frames for source in sources),
         _state_word(feeds, venue, state, sources).encode(),
         _reason(feeds, venue, state, sources),
-        0.0,
-        float("nan"),
+        state.budget_used,
+        state.clock.round_trip_ms,
     )
 
 
@@ -173,7 +179,7 @@ def _link_row(source: SourceState) -> tuple[object, ...]:
     )
 
 
-def _topic_rows(feeds: Feeds) -> list[tuple[object, ...]]:
+def _topic_rows(feeds: Feeds, as_of_ns: int) -> list[tuple[object, ...]]:
     return [
         (
             int(feed.venue),
@@ -184,8 +190,14 @@ def _topic_rows(feeds: Feeds) -> list[tuple[object, ...]]:
             state.gaps,
             int(state.silent),
             int(feeds.is_missing(feed)),
-            0,
-            0,
+            feeds.gap_ms(feed, as_of_ns),
+            _dropped(feeds, feed, state),
         )
         for feed, state in feeds.feeds.items()
     ]
+
+
+def _dropped(feeds: Feeds, feed: Feed, state: FeedState) -> int:
+    """Only frames of links that carry order books and nothing else are ever given up: per link, not per symbol."""
+    source = feeds.sources.get(state.source)
+    return source.dropped if source is not None and feed.topic is Topic.DEPTH else 0

@@ -21,13 +21,14 @@ from liqmap.ingest.engine_time import EngineTime
 from liqmap.ingest.feeds import Feeds, FeedState
 from liqmap.ingest.gaps import Feed
 from liqmap.ingest.lanes import Lane
-from liqmap.ingest.merge import Overlap, Replays
+from liqmap.ingest.merge import Bars, Overlap, Replays
 from liqmap.ingest.sides import SideAlarm
 from liqmap.logs import fields
 
 # Plain integers: looking a member of an enum up costs as much as anything else here does.
 _LIQUIDATION: Final = int(Kind.LIQUIDATION)
 _OPEN_INTEREST: Final = int(Kind.OPEN_INTEREST)
+_RATIO: Final = int(Kind.RATIO)
 _WATCHED: Final = frozenset({int(Kind.MARK_PRICE), _LIQUIDATION})
 _LAG_KINDS: Final = frozenset({int(Kind.TRADE), int(Kind.MARK_PRICE)})
 _LAG_WEIGHT: Final = 0.05
@@ -54,6 +55,7 @@ class EventFlow:
         self._paths: dict[int, _Path] = {}
         self._series: dict[Feed, str] = {}
         self.replays = Replays()
+        self.bars = Bars()
         self.sides = SideAlarm()
         self.events = 0
         self.refused_series = 0
@@ -64,6 +66,8 @@ class EventFlow:
             instrument.number: lanes[instrument.symbol] for instrument in instruments if instrument.symbol in lanes
         }
         self._paths.clear()
+        self.replays.use(instruments)
+        self.bars = Bars()  # by numbers that are given anew; a bar told once more is no harm
 
     def take(self, event: Event, source: str, overlap: Overlap | None = None, connection: int = 0) -> None:
         """An event that `source` said, on that connection of several if there is an overlap."""
@@ -74,6 +78,9 @@ class EventFlow:
         if kind == _OPEN_INTEREST and not self._owns_series(path.feed, source):
             return
         if overlap is not None and not overlap.is_news(connection, event):
+            return
+        if kind == _RATIO and not self.bars.is_news(event):
+            self._feeds.repeated(path.feed, source, self._time.now_ns)
             return
         if kind in _WATCHED:
             if kind == _LIQUIDATION and not self.replays.is_news(event):
@@ -102,6 +109,13 @@ class EventFlow:
                 events = sum(map(len, mine)) // EVENT_BYTES
                 self._count(path, source, events)
                 path.lane.extend(mine, events)
+
+    def pass_on(self, event: Event, source: str) -> None:
+        """A fact that another source than its feed's own adds to it: it says nothing of how that feed does."""
+        path = self._paths.get(event.instrument << 16 | event.topic) or self._path_of(event, source)
+        if path is not None:
+            path.lane.add(event)
+            self.events += 1
 
     def _count(self, path: _Path, source: str, events: int) -> None:
         state = path.state

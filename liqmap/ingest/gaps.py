@@ -4,7 +4,7 @@ A gap opens when a feed is known to be absent and closes with its next fact. Bot
 symbol and rows of the feeds board; `version` rises with every change.
 """
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import chain, islice
@@ -54,6 +54,7 @@ class GapList:
         self._open: dict[Feed, Gap] = {}
         self._closed: deque[Gap] = deque(maxlen=_KEPT)
         self._news: list[Gap] = []
+        self._closed_ms: Counter[Feed] = Counter()
         self.version = 1
 
     def open(self, feed: Feed, from_ms: int, reason: GapReason) -> bool:
@@ -72,10 +73,12 @@ class GapList:
         if known is not None:
             closed = replace(known, to_ms=max(to_ms, known.from_ms))
             self._closed.append(closed)
+            self._closed_ms[feed] += closed.to_ms - closed.from_ms
             self._tell(closed)
 
     def forget(self, feed: Feed) -> None:
         """The feed is no longer wanted."""
+        self._closed_ms.pop(feed, None)
         if self._open.pop(feed, None) is not None:
             self.version += 1
 
@@ -83,6 +86,11 @@ class GapList:
         """Why the feed is missing now; None when it is not."""
         known = self._open.get(feed)
         return None if known is None else known.reason
+
+    def total_ms(self, feed: Feed, now_ms: int) -> int:
+        """How long the feed was missing since it is wanted, the gap that is open included."""
+        known = self._open.get(feed)
+        return self._closed_ms[feed] + (0 if known is None else max(0, now_ms - known.from_ms))
 
     @property
     def has_news(self) -> bool:

@@ -10,7 +10,8 @@ from collections.abc import Iterable
 from typing import Final
 
 from liqmap.domain.enums import Kind
-from liqmap.domain.event import Event
+from liqmap.domain.event import NO_INSTRUMENT, Event
+from liqmap.domain.instrument import InstrumentTable
 from liqmap.exchanges.registry import ADAPTERS
 
 _KINDS: Final = frozenset({Kind.LIQUIDATION, Kind.TRADE})
@@ -57,11 +58,20 @@ class Overlap:
 
 
 class Replays:
-    """Liquidations of venues that play them again: each row once, no history. Keeps a bounded number of newest rows."""
+    """Liquidations of venues that play them again: each row once, no history. Keeps a bounded number of newest rows.
+
+    Rows are remembered under the contract's name: numbers are given anew when symbols come and go, and what was told
+    of a symbol is still told when it comes back.
+    """
 
     def __init__(self) -> None:
-        self._seen: OrderedDict[Row, None] = OrderedDict()
+        self._seen: OrderedDict[tuple[tuple[int, str], Row], None] = OrderedDict()
+        self._names: dict[int, tuple[int, str]] = {}
         self.dropped = 0
+
+    def use(self, instruments: InstrumentTable) -> None:
+        """The numbers of contracts from now on."""
+        self._names = {contract.number: (int(contract.venue), contract.name) for contract in instruments}
 
     def is_news(self, event: Event) -> bool:
         """False for a row seen before, or older than REPLAY_AGE_NS."""
@@ -69,7 +79,7 @@ class Replays:
             return True
         row = row_of(event)
         stale = event.receive_ns - event.venue_ms * 1_000_000 > REPLAY_AGE_NS
-        if stale or row in self._seen:
+        if stale or self._named(row) in self._seen:
             self.dropped += 1
             return False
         self.remember((row,))
@@ -78,6 +88,27 @@ class Replays:
     def remember(self, rows: Iterable[Row]) -> None:
         """These rows were told already."""
         for row in rows:
-            self._seen[row] = None
+            self._seen[self._named(row)] = None
             if len(self._seen) > _SEEN_ROWS:
                 self._seen.popitem(last=False)
+
+    def _named(self, row: Row) -> tuple[tuple[int, str], Row]:
+        return self._names.get(row[1], (0, "")), (row[0], NO_INSTRUMENT, *row[2:])
+
+
+class Bars:
+    """Bars that are asked for again and again: a bar counts when it is the newest, and once more for each time that
+    its value was corrected."""
+
+    def __init__(self) -> None:
+        self._newest: dict[tuple[int, int], tuple[int, float]] = {}
+        """By contract and kind of ratio: the bar's own time, and its value."""
+
+    def is_news(self, event: Event) -> bool:
+        """False for a bar that was told already, or is older than one that was."""
+        key, bar = (event.instrument, event.side), (event.venue_ms, event.quantity)
+        known = self._newest.get(key)
+        if known is not None and (bar[0] < known[0] or bar == known):
+            return False
+        self._newest[key] = bar
+        return True

@@ -1,20 +1,24 @@
 """What polls bring: bodies of REST replies, and polls that gave nothing. Part of the router, in the router's thread."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
-from liqmap.domain.enums import GapReason, Topic, Venue
+from liqmap.domain.enums import GapReason, Topic
 from liqmap.domain.event import Event
 from liqmap.domain.instrument import InstrumentTable
-from liqmap.exchanges.adapter import Adapter, Fact, Malformed, PollPlan
+from liqmap.exchanges.adapter import Adapter, Fact, Malformed, PollPlan, VenueTime
 from liqmap.ingest.engine_time import EngineTime
 from liqmap.ingest.feeds import Feeds
 from liqmap.ingest.flow import EventFlow
 from liqmap.ingest.handoff import LinkState, Polled, PollFailed
 from liqmap.ingest.set_aside import SetAside
 
-ListingTaker = Callable[[Venue, bytes], None]
-"""Takes the body of an instrument list. Raises Malformed."""
+
+class ListingTaker(Protocol):
+    """Takes lists of contracts."""
+
+    def __call__(self, asked: PollPlan, body: bytes, *, first: bool) -> None:
+        """The first page of a list, or a later one; `asked` is the poll of the first. Raises Malformed."""
 
 
 @dataclass(slots=True)
@@ -25,8 +29,9 @@ class Asker:
     adapter: Adapter
 
 
-def _untaken(_venue: Venue, _body: bytes) -> None:
+def _untaken(asked: PollPlan, body: bytes, *, first: bool) -> None:
     """Nobody keeps instrument lists."""
+    del asked, body, first
 
 
 class Replies:
@@ -62,13 +67,19 @@ class Replies:
         self._feeds.heard(message.source, now_ns)
         for fact in facts:
             if isinstance(fact, Event):
-                self._flow.take(fact, message.source)
+                if asker.plan.symbols:
+                    self._flow.take(fact, message.source)
+                else:
+                    self._flow.pass_on(fact, message.source)
+            elif isinstance(fact, VenueTime):
+                self._feeds.venues[fact.venue].clock.answered(message.asked_ns, message.receive_ns, fact.time_ms)
+                self._answered(message.source, now_ns)
 
     def _facts(self, asker: Asker, message: Polled, now_ns: int) -> tuple[Fact, ...]:
         """What the reply says. Raises Malformed."""
         if asker.plan.topic is not Topic.INSTRUMENTS:
             return tuple(asker.adapter.parse_reply(asker.plan, message.body, now_ns, self._instruments))
-        self.take_listing(asker.plan.venue, message.body)
+        self.take_listing(asker.plan, message.body, first=message.plan is None)
         self._answered(message.source, now_ns)
         return ()
 

@@ -206,6 +206,7 @@ class Router:
                 listener.overlap = None
         for venue in self.feeds.venues:
             self.standing(venue, "sides", self.flow.sides.contradiction(venue))
+            self.standing(venue, "clock", self.feeds.venues[venue].clock.alarm())
         self._tell_gaps(now_ns)
 
     def standing(self, venue: Venue, key: str, problem: str | None) -> None:

@@ -9,7 +9,7 @@ import queue
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -18,10 +18,12 @@ from liqmap.config import Config
 from liqmap.domain.enums import Topic, Venue
 from liqmap.domain.instrument import Instrument, InstrumentTable, Unlisted, configured_table
 from liqmap.exchanges.adapter import Adapter, LinkPlan, PollPlan
+from liqmap.exchanges.plans import next_page
 from liqmap.exchanges.registry import ADAPTERS
 from liqmap.ingest import link as links
 from liqmap.ingest import poller as polls
 from liqmap.ingest.account_book import AccountBook
+from liqmap.ingest.contracts import ContractLists
 from liqmap.ingest.feeds import SourceState, VenueState
 from liqmap.ingest.fetcher import Fetcher
 from liqmap.ingest.gaps import Feed
@@ -33,6 +35,9 @@ from liqmap.ingest.replies import Asker
 from liqmap.ingest.router import Listener, Router
 from liqmap.ingest.transport import Connector
 from liqmap.logs import fields
+
+_OF_THE_VENUE: Final = frozenset({Topic.INSTRUMENTS, Topic.CLOCK})
+"""Topics of no symbol."""
 
 log = logging.getLogger(__name__)
 
@@ -82,8 +87,7 @@ class Switchboard:
         self._router = router
         self._config = config
         self._around = around
-        self._listed = {(instrument.venue, instrument.name): instrument for instrument in shipped}
-        self._refused_by_venue: dict[tuple[Venue, str], str] = {}
+        self._contracts = ContractLists(shipped)
         self._links: dict[str, _RunningLink] = {}
         self._pollers: dict[Venue, _RunningPoller] = {}
         self._ending: list[threading.Thread] = []
@@ -92,7 +96,7 @@ class Switchboard:
         """Make what runs equal to what `config` and the lists of contracts want."""
         self._config = config
         wanted = _wanted(config)
-        table, unlisted = configured_table(wanted, self._listed.values())
+        table, unlisted = configured_table(wanted, self._contracts)
         self._around.use(table)
         self._router.use(table, self._lanes(config))
         for venue, adapter in ADAPTERS.items():
@@ -104,26 +108,19 @@ class Switchboard:
             self._apply_links(venue, adapter, {links.source_of(plan): plan for plan in plans})
             self._apply_polls(venue, adapter, self._poll_plans(adapter, section, table, unlisted))
 
-    def take_listing(self, venue: Venue, body: bytes) -> None:
-        """A venue's own list of contracts: sizes come from it from now on. Raises Malformed."""
-        listing = ADAPTERS[venue].parse_listing(body)
-        names = {names[venue] for names in _wanted(self._config).values() if venue in names}
-        before = {name: self._listed.get((venue, name)) for name in names}
-        for instrument in listing.instruments:
-            self._listed[venue, instrument.name] = instrument
-            self._refused_by_venue.pop((venue, instrument.name), None)
-        for name in names & listing.refused.keys():
-            self._listed.pop((venue, name), None)
-            self._refused_by_venue[venue, name] = listing.refused[name]
-        known = {instrument.name for instrument in listing.instruments} | listing.refused.keys()
-        absent = sorted(names - known) if not listing.cursor else []
-        self._router.standing(venue, "absent", f"not in the venue's list: {', '.join(absent)}" if absent else None)
-        after = {name: self._listed.get((venue, name)) for name in names}
-        if after != before:
-            log.warning(
-                "contract sizes changed",
-                extra=fields(venue=venue.name.lower(), **_differences(before, after)),
-            )
+    def take_listing(self, asked: PollPlan, body: bytes, *, first: bool) -> None:
+        """A venue's own list of contracts, or a later page of it: sizes come from it from now on. `asked`: the poll of
+        the first page. Raises Malformed."""
+        venue = asked.venue
+        ours = {names[venue] for names in _wanted(self._config).values() if venue in names}
+        taken = self._contracts.take(venue, ADAPTERS[venue].parse_listing(body), ours, first=first)
+        if taken.cursor:
+            self._pollers[venue].poller.ask(next_page(asked, taken.cursor))
+        if taken.absent is not None:
+            words = f"not in the venue's list: {', '.join(taken.absent)}" if taken.absent else None
+            self._router.standing(venue, "absent", words)
+        if taken.changed:
+            log.warning("contract sizes changed", extra=fields(venue=venue.name.lower(), **taken.changed))
             self.apply(self._config)
 
     def check(self) -> None:
@@ -158,7 +155,7 @@ class Switchboard:
         """Contracts whose size nobody knows are refused, counted, and named where everybody looks."""
         mine = {entry.name for entry in unlisted if entry.venue is venue} if state.enabled else set()
         for name in mine - state.refused_rows.keys():
-            why = self._refused_by_venue.get((venue, name), "contract size unknown")
+            why = self._contracts.refusal(venue, name) or "contract size unknown"
             log.error("instrument refused", extra=fields(venue=venue.name.lower(), instrument=name, reason=why))
             state.refused_rows[name] = 0
         for name in state.refused_rows.keys() - mine:
@@ -254,7 +251,7 @@ class Switchboard:
             router.feeds.unfollow(source)
         for source, plan in wanted.items():
             router.replies.askers[source] = Asker(plan, adapter)
-            symbols = plan.symbols if plan.topic is not Topic.INSTRUMENTS else ("",)
+            symbols = ("",) if plan.topic in _OF_THE_VENUE else plan.symbols
             state = SourceState(plan.venue, plan.name, is_link=False)
             carried = ((Feed(plan.venue, plan.topic, symbol), False) for symbol in symbols)
             router.feeds.follow(source, state, carried, router.time.now_ns, plan.every_s)
@@ -293,10 +290,3 @@ def _wanted(config: Config) -> dict[str, dict[Venue, str]]:
 
 def _section(config: Config, venue: Venue) -> Any:
     return getattr(config.venues, venue.name.lower())
-
-
-def _differences(before: dict[str, Instrument | None], after: dict[str, Instrument | None]) -> dict[str, str]:
-    def size(instrument: Instrument | None) -> str:
-        return "refused" if instrument is None else f"{instrument.contract_base:g}"
-
-    return {name: f"{size(before[name])}->{size(after[name])}" for name in before if before[name] != after[name]}

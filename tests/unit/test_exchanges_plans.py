@@ -154,9 +154,12 @@ def test_names_beyond_ascii_are_lowered_only_where_they_are_ascii_and_encoded_in
 def test_open_interest_is_polled_where_no_stream_has_it_and_nowhere_else() -> None:
     asked = {venue: [plan.name for plan in ADAPTERS[venue].poll_plans(SECTIONS[venue], TABLE)] for venue in ADAPTERS}
     assert asked == {
-        Venue.BINANCE: ["open_interest.BTCUSDT", "open_interest.ETHUSDT", "open_interest.SOLUSDT", "instruments"],
-        Venue.BYBIT: ["instruments"],
-        Venue.OKX: ["instruments"],
+        Venue.BINANCE: [
+            *("open_interest.BTCUSDT", "open_interest.ETHUSDT", "open_interest.SOLUSDT"),
+            *("instruments", "funding_info", "clock"),
+        ],
+        Venue.BYBIT: ["instruments", "clock"],
+        Venue.OKX: ["instruments", "clock"],
     }
 
 

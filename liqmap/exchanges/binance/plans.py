@@ -9,6 +9,7 @@ from liqmap.domain.instrument import Instrument, InstrumentTable
 from liqmap.exchanges.adapter import Budget, Limits, LinkPlan, PollPlan, Stream
 from liqmap.exchanges.plans import (
     Polled,
+    clock_plan,
     configured,
     json_text,
     listing_plan,
@@ -46,15 +47,20 @@ ROTATE_S: Final = 22.5 * 3600
 SNAPSHOT_WEIGHT: Final = {100: 5, 500: 10, 1000: 20}
 """What a snapshot of so many levels costs."""
 
+FUNDING_INFO_S: Final = 3600.0
+"""An interval is changed a few times a year, and announced."""
+
 BUDGETS: Final = (Budget("rest", 2400, 60.0), Budget("data", 1000, 300.0), Budget("funding", 500, 300.0))
 LIMITS: Final = Limits(messages=Budget("messages", 10, 1.0))
 """Ten texts, pings and pongs a second on one connection. Spot's 300 connections in five minutes are not futures'."""
 
 REQUESTS: Final[Mapping[str, str]] = {
+    "clock": "/fapi/v1/time",
     "open_interest": "/fapi/v1/openInterest",
     "premium_index": "/fapi/v1/premiumIndex",
     "depth": "/fapi/v1/depth",
     "funding_history": "/fapi/v1/fundingRate",
+    "funding_info": "/fapi/v1/fundingInfo",
     "instruments": "/fapi/v1/exchangeInfo",
     "ratio_accounts": "/futures/data/globalLongShortAccountRatio",
     "ratio_top_accounts": "/futures/data/topLongShortAccountRatio",
@@ -99,7 +105,8 @@ def texts(method: Literal["SUBSCRIBE", "UNSUBSCRIBE"], streams: Sequence[Stream]
 
 
 def polls(config: Endpoints, instruments: InstrumentTable) -> tuple[PollPlan, ...]:
-    """Open interest has no stream at Binance: one request per contract. And the list of contracts."""
+    """Open interest has no stream at Binance: one request per contract. And the lists: contracts, those whose funding
+    interval is not the usual one."""
     mine = configured(instruments, Venue.BINANCE)
     if not mine:
         return ()
@@ -111,13 +118,19 @@ def polls(config: Endpoints, instruments: InstrumentTable) -> tuple[PollPlan, ..
         for symbol, i in mine
     )
     listing = f"{base}{REQUESTS['instruments']}"
-    return (*readings, listing_plan(Venue.BINANCE, listing, mine, config.instruments_poll_s))
+    intervals = f"{base}{REQUESTS['funding_info']}"
+    return (
+        *readings,
+        listing_plan(Venue.BINANCE, listing, mine, config.instruments_poll_s),
+        PollPlan(Venue.BINANCE, "funding_info", intervals, Topic.FUNDING, (), FUNDING_INFO_S, budget="funding"),
+        clock_plan(Venue.BINANCE, config, REQUESTS),
+    )
 
 
 def ratios(config: Endpoints, instruments: InstrumentTable) -> tuple[PollPlan, ...]:
     """The three positioning ratios of each contract."""
     query = "?period=5m&limit=2&symbol="
-    return ratio_plans(Venue.BINANCE, config.rest, REQUESTS, query, instruments, "data")
+    return ratio_plans(Venue.BINANCE, config, REQUESTS, query, instruments, "data")
 
 
 def book(config: Endpoints, instrument: Instrument) -> PollPlan:

@@ -2,14 +2,14 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from math import isnan
-from typing import Final
+from typing import Annotated, Final
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from liqmap.domain.enums import Ratio, Venue
-from liqmap.domain.event import MISSING
+from liqmap.domain.event import MISSING, NAN
 from liqmap.domain.instrument import Contracts, Instrument, InstrumentTable
-from liqmap.exchanges.adapter import BookUpdate, Fact, Ignored, Malformed, PollPlan
+from liqmap.exchanges.adapter import BookUpdate, Fact, Ignored, Malformed, PollPlan, VenueTime
 from liqmap.exchanges.binance.frames import FUNDING_INTERVAL_H, USD_M, unused_row
 from liqmap.exchanges.facts import funding, mark_price, open_interest, ratio
 from liqmap.exchanges.wire import (
@@ -68,6 +68,22 @@ class RatioRow(Struct, gc=False):
     timestamp: Milliseconds
 
 
+class TimeReply(Struct, gc=False):
+    """GET /fapi/v1/time."""
+
+    serverTime: Milliseconds  # noqa: N815
+
+
+class FundingInfoRow(Struct, gc=False):
+    """One contract of GET /fapi/v1/fundingInfo, which lists those that are not funded every eight hours or have limits
+    of their own."""
+
+    symbol: str
+    fundingIntervalHours: Annotated[float, Meta(gt=0, le=24)]  # noqa: N815
+
+
+_time_reply = decoder(TimeReply)
+_funding_info_reply = decoder(tuple[FundingInfoRow, ...])
 _open_interest_reply = decoder(OpenInterestReply)
 _premium_index_reply = decoder(PremiumIndexReply)
 _depth_reply = decoder(DepthReply)
@@ -119,6 +135,19 @@ def _ratio_reader(which: Ratio) -> Reply:
     return read
 
 
+def _read_time(body: bytes, _asked: str, _receive_ns: int, _contracts: Contracts) -> Sequence[Fact]:
+    return (VenueTime(Venue.BINANCE, _time_reply(body).serverTime),)
+
+
+def _read_funding_info(body: bytes, _asked: str, receive_ns: int, contracts: Contracts) -> Sequence[Fact]:
+    """The interval of every contract of ours: what the list does not name is funded at the usual one."""
+    listed = {row.symbol: row.fundingIntervalHours for row in _funding_info_reply(body)}
+    return [
+        funding(contract, receive_ns, MISSING, NAN, interval_h=listed.get(contract.name, FUNDING_INTERVAL_H))
+        for contract in contracts.everyone()
+    ]
+
+
 def _asked_contract(answered: str, asked: str, contracts: Contracts) -> Instrument | None:
     if asked and answered != asked:
         raise Malformed(f"asked for {asked}, answered for {answered}", "symbol")
@@ -129,6 +158,8 @@ _REPLIES: Final[Mapping[str, Reply]] = {
     "open_interest": _read_open_interest,
     "premium_index": _read_premium_index,
     "depth": _read_depth,
+    "clock": _read_time,
+    "funding_info": _read_funding_info,
     "funding_history": lambda _body, asked, _receive_ns, _contracts: (Ignored("funding history not used", asked),),
     "ratio_accounts": _ratio_reader(Ratio.ACCOUNTS),
     "ratio_top_accounts": _ratio_reader(Ratio.TOP_ACCOUNTS),
@@ -140,7 +171,9 @@ BINANCE_SHAPES: Final = (
     ("open_interest", frozenset({"symbol", "openInterest", "time"})),
     ("premium_index", frozenset({"symbol", "markPrice", "lastFundingRate", "time"})),
     ("funding_history", frozenset({"symbol", "fundingTime", "fundingRate"})),
+    ("funding_info", frozenset({"symbol", "fundingIntervalHours"})),
     ("instruments", frozenset({"symbols", "serverTime"})),
+    ("clock", frozenset({"serverTime"})),
 )
 
 

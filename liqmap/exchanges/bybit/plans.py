@@ -8,6 +8,7 @@ from liqmap.domain.instrument import Instrument, InstrumentTable
 from liqmap.exchanges.adapter import Budget, Limits, LinkPlan, PollPlan, Stream
 from liqmap.exchanges.plans import (
     Polled,
+    clock_plan,
     configured,
     json_text,
     listing_plan,
@@ -33,6 +34,7 @@ BUDGETS: Final = (Budget("rest", 600, 5.0),)
 LIMITS: Final = Limits(connects=Budget("connects", 500, 300.0))
 
 REQUESTS: Final[Mapping[str, str]] = {
+    "clock": "/v5/market/time",
     "tickers": "/v5/market/tickers",
     "depth": "/v5/market/orderbook",
     "instruments": "/v5/market/instruments-info",
@@ -70,16 +72,19 @@ def texts(op: Literal["subscribe", "unsubscribe"], streams: Sequence[Stream]) ->
 
 
 def polls(config: Endpoints, instruments: InstrumentTable) -> tuple[PollPlan, ...]:
-    """The list of contracts; open interest comes by the ticker stream, and one source per series is enough."""
+    """The list of contracts, and the clock; open interest comes by the ticker stream, and one source per series is
+    enough."""
     mine = configured(instruments, Venue.BYBIT)
     url = f"{config.rest.rstrip('/')}{REQUESTS['instruments']}?category=linear&limit=1000"
-    return (listing_plan(Venue.BYBIT, url, mine, config.instruments_poll_s),) if mine else ()
+    if not mine:
+        return ()
+    return listing_plan(Venue.BYBIT, url, mine, config.instruments_poll_s), clock_plan(Venue.BYBIT, config, REQUESTS)
 
 
 def ratios(config: Endpoints, instruments: InstrumentTable) -> tuple[PollPlan, ...]:
     """The accounts' ratio of each contract."""
     query = "?category=linear&period=5min&limit=2&symbol="
-    return ratio_plans(Venue.BYBIT, config.rest, REQUESTS, query, instruments, "rest")
+    return ratio_plans(Venue.BYBIT, config, REQUESTS, query, instruments, "rest")
 
 
 def book(_config: Endpoints, _instrument: Instrument) -> None:

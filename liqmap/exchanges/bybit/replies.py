@@ -1,14 +1,14 @@
 """Bybit V5 linear: what its REST replies say; errors come with status 200 (docs/exchanges.md)."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final, Generic, TypeVar
+from typing import Annotated, Final, Generic, TypeVar
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from liqmap.domain.enums import Ratio, Venue
 from liqmap.domain.event import MISSING
 from liqmap.domain.instrument import Contracts, Instrument, InstrumentTable
-from liqmap.exchanges.adapter import BookUpdate, Fact, Ignored, Malformed, PollPlan
+from liqmap.exchanges.adapter import BookUpdate, Fact, Ignored, Malformed, PollPlan, VenueTime
 from liqmap.exchanges.bybit.frames import Book, Known, Ticker, merged, unused_row
 from liqmap.exchanges.facts import ratio
 from liqmap.exchanges.wire import DECODING_FAULTS, MaybeMilliseconds, Milliseconds, Share, decoder, refuse, said_ms
@@ -44,7 +44,12 @@ class _Ratios(Struct, gc=False):
     list: tuple[_RatioRow, ...]
 
 
+class _Time(Struct, gc=False):
+    timeNano: Annotated[str, Meta(pattern=r"^\d{19}$")]  # noqa: N815
+
+
 _envelope = decoder(_Envelope)
+_time_answer = decoder(_Answer[_Time])
 _tickers_answer = decoder(_Answer[_Tickers])
 _book_answer = decoder(_Answer[Book])
 _ratio_answer = decoder(_Answer[_Ratios])
@@ -100,10 +105,15 @@ def _read_ratios(body: bytes, asked: str, receive_ns: int, contracts: Contracts)
     return facts or (Ignored("empty answer", asked),)
 
 
+def _read_time(body: bytes, _asked: str, _receive_ns: int, _contracts: Contracts) -> Sequence[Fact]:
+    return (VenueTime(Venue.BYBIT, int(_result(_time_answer(body)).timeNano) // 1_000_000),)
+
+
 _REPLIES: Final[Mapping[str, _Reader]] = {
     "tickers": _read_tickers,
     "depth": _read_depth,
     "ratio_accounts": _read_ratios,
+    "clock": _read_time,
 }
 
 BYBIT_SHAPES: Final = (
@@ -111,6 +121,7 @@ BYBIT_SHAPES: Final = (
     ("tickers", frozenset({"retCode", "symbol", "markPrice"})),
     ("ratio_accounts", frozenset({"retCode", "buyRatio", "timestamp"})),
     ("instruments", frozenset({"retCode", "contractType", "settleCoin"})),
+    ("clock", frozenset({"retCode", "timeSecond", "timeNano"})),
 )
 
 

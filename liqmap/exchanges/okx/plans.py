@@ -8,6 +8,7 @@ from liqmap.domain.instrument import Instrument, InstrumentTable
 from liqmap.exchanges.adapter import Budget, Limits, LinkPlan, PollPlan, Stream
 from liqmap.exchanges.plans import (
     Polled,
+    clock_plan,
     configured,
     json_text,
     listing_plan,
@@ -35,6 +36,7 @@ BUDGETS: Final = (Budget("rest", 20, 2.0), Budget("books", 40, 2.0), Budget("rub
 LIMITS: Final = Limits(connects=Budget("connects", 3, 1.0), operations=Budget("operations", 480, 3600.0))
 
 REQUESTS: Final[Mapping[str, str]] = {
+    "clock": "/api/v5/public/time",
     "open_interest": "/api/v5/public/open-interest",
     "mark_price": "/api/v5/public/mark-price",
     "funding": "/api/v5/public/funding-rate",
@@ -85,15 +87,17 @@ def _arg(name: str) -> dict[str, str]:
 
 
 def polls(config: Endpoints, instruments: InstrumentTable) -> tuple[PollPlan, ...]:
-    """The list of contracts with their sizes."""
+    """The list of contracts with their sizes, and the clock."""
     mine = configured(instruments, Venue.OKX)
     url = f"{config.rest.rstrip('/')}{REQUESTS['instruments']}?instType=SWAP"
-    return (listing_plan(Venue.OKX, url, mine, config.instruments_poll_s),) if mine else ()
+    if not mine:
+        return ()
+    return listing_plan(Venue.OKX, url, mine, config.instruments_poll_s), clock_plan(Venue.OKX, config, REQUESTS)
 
 
 def ratios(config: Endpoints, instruments: InstrumentTable) -> tuple[PollPlan, ...]:
     """The three positioning ratios of each contract."""
-    return ratio_plans(Venue.OKX, config.rest, REQUESTS, "?period=5m&limit=2&instId=", instruments, "rubik")
+    return ratio_plans(Venue.OKX, config, REQUESTS, "?period=5m&limit=2&instId=", instruments, "rubik")
 
 
 def book(_config: Endpoints, _instrument: Instrument) -> None:

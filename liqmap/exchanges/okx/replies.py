@@ -7,7 +7,7 @@ from msgspec import Meta, Struct
 
 from liqmap.domain.enums import Ratio, Venue
 from liqmap.domain.instrument import Contracts, InstrumentTable
-from liqmap.exchanges.adapter import Fact, Ignored, Malformed, PollPlan
+from liqmap.exchanges.adapter import Fact, Ignored, Malformed, PollPlan, VenueTime
 from liqmap.exchanges.facts import ratio
 from liqmap.exchanges.okx.frames import books, fundings, interests, liquidations, marks, unused_row
 from liqmap.exchanges.okx.rows import BookRow, FundingRow, InterestRow, LiquidationRow, MarkRow
@@ -26,6 +26,12 @@ class _Answer(Struct, Generic[Row], gc=False):
 
 _RatioRow = tuple[Milliseconds, Annotated[float, Meta(ge=0, le=1e6)]]
 
+
+class _Time(Struct, gc=False):
+    ts: Milliseconds
+
+
+_time_answer = decoder(_Answer[_Time])
 _interest_answer = decoder(_Answer[InterestRow])
 _mark_answer = decoder(_Answer[MarkRow])
 _funding_answer = decoder(_Answer[FundingRow])
@@ -86,11 +92,16 @@ def _ratio_reader(which: Ratio) -> _Reader:
     return read
 
 
+def _read_time(body: bytes, _asked: str, _receive_ns: int, _contracts: Contracts) -> Sequence[Fact]:
+    return [VenueTime(Venue.OKX, row.ts) for row in _rows(_time_answer(body))[:1]]
+
+
 _REPLIES: Final[Mapping[str, _Reader]] = {
     "open_interest": _read_interest,
     "mark_price": _read_marks,
     "funding": _read_funding,
     "liquidations": _read_liquidations,
+    "clock": _read_time,
     "depth": _read_depth,
     "ratio_accounts": _ratio_reader(Ratio.ACCOUNTS),
     "ratio_top_accounts": _ratio_reader(Ratio.TOP_ACCOUNTS),
@@ -104,6 +115,7 @@ OKX_SHAPES: Final = (
     ("liquidations", frozenset({"code", "instId", "details"})),
     ("depth", frozenset({"code", "asks", "bids", "ts"})),
     ("instruments", frozenset({"code", "instId", "ctVal"})),
+    ("clock", frozenset({"code", "ts"})),
 )
 
 
