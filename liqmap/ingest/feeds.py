@@ -272,15 +272,20 @@ class Feeds:
         source = self.sources.get(state.source)
         if source is None or (state.heard_ns < 0 and source.state not in (LinkState.UP, LinkState.OPEN)):
             return False
-        rested_ns = now_ns - max(state.heard_ns, state.last_event_ns)
+        return self._rests(feed, state, now_ns) and witnesses.expect(feed)
+
+    def _rests(self, feed: Feed, state: FeedState, now_ns: int) -> bool:
+        """It says nothing for longer than the pauses between its words are."""
         patience_s = max(self._silent_after_s * _SLOWNESS.get(feed.topic, 1.0), 3.0 * state.every_s)
-        return rested_ns > patience_s * 1e9 and witnesses.expect(feed)
+        return now_ns - max(state.heard_ns, state.last_event_ns) > patience_s * 1e9
 
     def _probes_are_silent(self, state: FeedState, now_ns: int) -> bool:
         """Of what should speak on the source something is silent, and nothing else of it spoke lately."""
         source = self.sources.get(state.source)
-        probes = [self.feeds[feed] for feed in source.feeds if not self.feeds[feed].quiet] if source else []
-        return any(probe.silent for probe in probes) and not any(self._spoke(probe, now_ns) for probe in probes)
+        probes = {feed: self.feeds[feed] for feed in source.feeds if not self.feeds[feed].quiet} if source else {}
+        return any(probe.silent for probe in probes.values()) and all(
+            self._rests(feed, probe, now_ns) for feed, probe in probes.items()
+        )
 
     def gap_ms(self, feed: Feed, now_ns: int) -> int:
         """How long it was missing in all."""
