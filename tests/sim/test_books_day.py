@@ -23,7 +23,7 @@ WARM_FRAMES = 60
 SAMPLES = 20
 ALLOWED_GROWTH_KB = 8 * 1024
 MIDS = {"BTC": 204_800.0, "ETH": 10_240.0, "SOL": 1_024.0}
-"""At these prices ±10 % are 2,049 cells, as many as the arrays hold, and the window moves with the price."""
+"""At these prices the books are some 1,950 cells wide: with a window that moves, about what the arrays hold."""
 
 
 def memory_kb() -> dict[str, int]:
@@ -69,7 +69,7 @@ def _lived(config: Config, client: Client, frames: int) -> dict[str, dict[str, i
         for symbol in MIDS:
             for number in range(SAMPLES if frame < frames else 1):
                 at_ns = BEGIN_NS + (frame * 30 + number * 1.5) * SECOND_NS
-                depth[symbol].publish(int(at_ns), float(walk[symbol][frame]), range_pct=9.9)
+                depth[symbol].publish(int(at_ns), float(walk[symbol][frame]), range_pct=9.5)
                 books[symbol].turn(-1)
         _ask(client, frame)
         if frame == min(WARM_FRAMES, frames // 2):
