@@ -61,6 +61,9 @@ def body(serving: Serving) -> dict[str, Any]:
         "processes": {name: _rounded(asdict(process)) for name, process in status.processes.items()},
         "feeds": {name: asdict(venue) for name, venue in status.feeds.items()},
         "symbols": {name: asdict(symbol) for name, symbol in status.symbols.items()},
+        "quarantine": asdict(status.kept.quarantine),
+        "journal": asdict(status.kept.journal),
+        "capture": asdict(status.kept.capture),
         "problems": [*status.problems, *_disk_problems(serving.var_dir)],
     }
 

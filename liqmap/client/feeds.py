@@ -67,7 +67,9 @@ def statuses(board: NDArray[Any], timing: Timing) -> Mapping[str, VenueStatus]:
             malformed=int(row["malformed"]),
             refused_instruments=int(row["refused_instruments"]),
             clock_offset_ms=known(row["clock_offset_ms"]),
+            round_trip_ms=known(row["round_trip_ms"]),
             lag_ms=known(row["lag_ms"]),
+            budget_used=round(float(row["budget_used"]), 4),
         )
         for row in _rows(board, "venues", "venue_count")
     }
@@ -95,6 +97,8 @@ def _topics(rows: NDArray[Any], timing: Timing) -> dict[str, TopicStatus]:
             gaps=int(own["gaps"].sum()),
             silent=bool(own["silent"].any()),
             missing=bool(own["missing"].any()),
+            gap_ms=int(own["gap_ms"].max()),
+            dropped=int(own["dropped"].max()),
         )
     return found
 

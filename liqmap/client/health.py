@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from liqmap.client.feeds import Feeds
+from liqmap.client.kept import Kept
 from liqmap.client.records import Gap, ProcessStatus, SymbolStatus, VenueStatus
 from liqmap.client.words import known, text
 from liqmap.shm.status import Beat
@@ -43,13 +44,15 @@ def _process(row: Any | None, beat: Beat | None, monotonic_ns: int) -> ProcessSt
     )
 
 
-def verdict(symbols: Mapping[str, SymbolStatus], feeds: Mapping[str, VenueStatus]) -> str:
-    """`ok`: every enabled symbol fresh and every enabled venue delivering; `down`: no symbol fresh."""
+def verdict(symbols: Mapping[str, SymbolStatus], feeds: Mapping[str, VenueStatus], kept: Kept) -> str:
+    """`ok`: every enabled symbol fresh, every enabled venue delivering, everything written that should be; `down`: no
+    symbol fresh."""
     if not any(symbol.ready for symbol in symbols.values()):
         return DOWN
     venues = [venue for venue in feeds.values() if venue.enabled]
     delivering = bool(venues) and all(venue.delivering for venue in venues)
-    return OK if delivering and all(symbol.ready for symbol in symbols.values()) else DEGRADED
+    whole = delivering and not kept.failing
+    return OK if whole and all(symbol.ready for symbol in symbols.values()) else DEGRADED
 
 
 def problems(
@@ -92,6 +95,8 @@ def data_problems(
     for name, venue in feeds.items():
         if venue.enabled and not venue.delivering:
             yield f"{name} does not deliver: {venue.reason or venue.state or 'no reason known'}"
+        elif venue.enabled and venue.reason:
+            yield f"{name}: {venue.reason}"
         if venue.refused_instruments:
             yield f"{name}: {venue.refused_instruments} instruments of unknown size were refused"
     yield from _gaps_in_words(missing.gaps)

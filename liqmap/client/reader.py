@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from liqmap.client import feeds as feed_boards
 from liqmap.client import health, maps, sheet
+from liqmap.client import kept as kept_on_disk
 from liqmap.client import liquidations as recent_rows
 from liqmap.client.attachment import Attachment
 from liqmap.client.faults import ClientError, UnknownSymbol
@@ -203,19 +204,22 @@ class Client:
         processes = health.process_statuses(board, beats, self._clock.monotonic_ns())
         feeds = self._gaps(timing)
         venues = {} if feeds.board is None else feed_boards.statuses(feeds.board, timing)
+        kept = kept_on_disk.NOTHING_KEPT if feeds.board is None else kept_on_disk.decode(feeds.board)
         symbols = {symbol: self._symbol_status(symbol) for symbol in self.enabled()}
         supervisor_age_ms = None
         if clock is not None:
             supervisor_age_ms = (self._clock.monotonic_ns() - clock.supervisor_beat_ns) // 1_000_000
         return Status(
-            status=health.verdict(symbols, venues),
+            status=health.verdict(symbols, venues, kept),
             source=None if clock is None else timing.source,
             uptime_s=None if clock is None else max(0.0, (timing.wall_ns - clock.started_ns) / 1e9),
             processes=MappingProxyType(processes),
             feeds=MappingProxyType(dict(venues)),
             symbols=MappingProxyType(symbols),
+            kept=kept,
             problems=(
                 *health.problems(symbols, venues, feeds, processes, supervisor_age_ms),
+                *kept.problems(),
                 *health.simulated_faults(board),
             ),
             data_problems=tuple(health.data_problems(symbols, venues, feeds, processes)),

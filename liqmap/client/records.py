@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from liqmap.client.kept import Kept
+
 Floats = NDArray[np.float64]
 
 
@@ -202,18 +204,29 @@ class ProcessStatus:
 
 @dataclass(frozen=True, slots=True)
 class TopicStatus:
-    """One topic of one venue over all symbols: the youngest event, sums, and whether any symbol goes without."""
+    """One topic of one venue over all symbols: the youngest event, sums, and whether any symbol goes without.
+
+    `gap_ms`: how long the symbol that went without longest was missing in all, the open gap included. `dropped`: frames
+    that were given up under load.
+    """
 
     last_event_age_ms: int | None
     events: int
     gaps: int
     silent: bool
     missing: bool
+    gap_ms: int
+    dropped: int
 
 
 @dataclass(frozen=True, slots=True)
 class VenueStatus:
-    """One venue as ingest sees it."""
+    """One venue as ingest sees it.
+
+    `clock_offset_ms`: our clock less the venue's, measured by a question that took `round_trip_ms`. `lag_ms`: receipt
+    less the venue's own time of its newest facts, a moving mean; it contains the offset: what facts are really on their
+    way is `lag_ms - clock_offset_ms`. `budget_used`: share of the tightest request budget that is spent, 0 to 1.
+    """
 
     state: str
     enabled: bool
@@ -225,7 +238,9 @@ class VenueStatus:
     malformed: int
     refused_instruments: int
     clock_offset_ms: float | None
+    round_trip_ms: float | None
     lag_ms: float | None
+    budget_used: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,7 +258,8 @@ class SymbolStatus:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """The whole instance. `status`: ok, degraded or down; `problems` says in words why it is not ok."""
+    """The whole instance. `status`: ok, degraded or down; `problems` says in words why it is not ok, and what else a
+    person should look at."""
 
     status: str
     source: str | None
@@ -251,6 +267,7 @@ class Status:
     processes: Mapping[str, ProcessStatus]
     feeds: Mapping[str, VenueStatus]
     symbols: Mapping[str, SymbolStatus]
+    kept: Kept
     problems: tuple[str, ...]
     data_problems: tuple[str, ...]
     """Those of `problems` that are about maps and feeds."""

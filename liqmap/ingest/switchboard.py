@@ -124,7 +124,10 @@ class Switchboard:
             self.apply(self._config)
 
     def check(self) -> None:
-        """Raises ListenerDied when a thread is gone that nobody asked to go."""
+        """Look at the accounts and the threads. Raises ListenerDied when one is gone that nobody asked to go."""
+        now_ns = self._around.clock.monotonic_ns()
+        for venue, state in self._router.feeds.venues.items():
+            state.budget_used = self._around.accounts[venue].used(now_ns)
         threads = [one.thread for one in self._links.values()] + [one.thread for one in self._pollers.values()]
         for thread in threads:
             if not thread.is_alive():

@@ -34,6 +34,10 @@ def config_of(instance: str, **sections: dict[str, Any]) -> Config:
     return parse({"daemon": {"instance": instance}, "ingest": {"ring_events": 1024}, **sections})
 
 
+def nothing_kept(_board: Any) -> None:
+    """Nothing is said of the disk."""
+
+
 class Stage:
     """The writer's side of everything a reader sees. Times are wall times unless the test says otherwise."""
 
@@ -133,9 +137,10 @@ class Stage:
         *,
         finished: bool = False,
         gaps: tuple[tuple[Any, ...], ...] = (),
+        kept: Callable[[Any], None] = nothing_kept,
     ) -> None:
         """The feeds board: all venues and four topics of each symbol; `missing` ones have an open gap, `gaps` are
-        records of their own: venue, topic, symbol, from_ms, to_ms, reason."""
+        records of their own: venue, topic, symbol, from_ms, to_ms, reason; `kept` fills what is said of the disk."""
         as_of_ns = time.time_ns() if as_of_ns is None else as_of_ns
         topics = (Topic.LIQUIDATION, Topic.TRADE, Topic.MARK_PRICE, Topic.OPEN_INTEREST)
 
@@ -168,6 +173,8 @@ class Stage:
                 row = board["gaps"][number]
                 row["venue"], row["topic"], row["symbol"] = venue, topic, symbol.encode()
                 row["from_ms"], row["to_ms"], row["reason"] = rest
+            board["reason_count"] = board["journal_state"] = board["capture_state"] = 0
+            kept(board)
 
         BoardWriter(self.holding[Role.FEEDS], FEEDS).publish(fill)
 

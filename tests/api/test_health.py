@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
@@ -18,6 +19,7 @@ def test_every_field_of_the_contract(web: FlaskClient) -> None:
     body = web.get("/health").get_json()
     assert set(body) == {
         *("ok", "status", "version", "uptime_s", "source", "processes", "feeds", "symbols", "problems"),
+        *("quarantine", "journal", "capture"),
     }
     assert (body["ok"], body["status"], body["version"], body["source"]) == (True, "ok", __version__, "simulated")
     assert set(body["processes"]) == {"ingest", "api", "BTC", "ETH", "SOL"}
@@ -35,6 +37,68 @@ def test_every_field_of_the_contract(web: FlaskClient) -> None:
         symbol["reason"] is None and symbol["ready"] is True and symbol["sequence"] > 0 and symbol["coverage"] is None
     )
     assert body["problems"] == []
+
+
+def test_what_a_venue_says_of_its_clock_its_budget_and_its_topics(web: FlaskClient, set_: Stage) -> None:
+    def said(board: Any) -> None:
+        row = board["venues"][0]
+        row["clock_offset_ms"], row["round_trip_ms"], row["lag_ms"], row["budget_used"] = -3.5, 21.0, 40.0, 0.25
+        row["reason"] = b"our clock is 3 ms behind the venue's"
+        mine = (board["topics"]["venue"] == Venue.BINANCE) & (board["topics"]["topic"] == Topic.TRADE)
+        board["topics"]["gap_ms"][mine] = (100, 2500, 0)
+        board["topics"]["dropped"][mine] = 7
+
+    set_.write_feeds(kept=said)
+    body = web.get("/health").get_json()
+    feed = body["feeds"]["binance"]
+    assert (feed["clock_offset_ms"], feed["round_trip_ms"], feed["lag_ms"], feed["budget_used"]) == (-3.5, 21, 40, 0.25)
+    assert (feed["topics"]["trade"]["gap_ms"], feed["topics"]["trade"]["dropped"]) == (2500, 7)
+    assert body["feeds"]["okx"]["clock_offset_ms"] is None
+    assert body["problems"] == ["binance: our clock is 3 ms behind the venue's"] and body["status"] == "ok"
+
+
+def test_what_was_set_aside_and_why(web: FlaskClient, set_: Stage) -> None:
+    def kept(board: Any) -> None:
+        board["quarantined"], board["quarantine_kept"], board["quarantine_skipped"] = 12, 9, 2
+        board["quarantine_failed"], board["quarantine_bytes"], board["reason_count"] = 1, 4096, 2
+        board["reasons"][0] = (Venue.OKX, 11, 1_770_000_000 * 10**9, b"not JSON")
+        board["reasons"][1] = (Venue.BYBIT, 1, -1, b"absurd size")
+
+    set_.write_feeds(kept=kept)
+    assert web.get("/health").get_json()["quarantine"] == {
+        "seen": 12,
+        "kept": 9,
+        "skipped": 2,
+        "failed": 1,
+        "bytes": 4096,
+        "reasons": [
+            {"venue": "okx", "why": "not JSON", "count": 11, "last_ms": 1_770_000_000_000},
+            {"venue": "bybit", "why": "absurd size", "count": 1, "last_ms": None},
+        ],
+    }
+
+
+@pytest.mark.finding("H1")
+@pytest.mark.parametrize("what", ["journal", "capture"])
+def test_a_disk_that_does_not_take_what_should_be_written_is_a_problem_in_words(
+    web: FlaskClient, set_: Stage, what: str
+) -> None:
+    def kept(state: int) -> Any:
+        def fill(board: Any) -> None:
+            board[f"{what}_state"], board[f"{what}_bytes"] = state, 1000
+            board["journal_unwritten"] = board["capture_dropped"] = 55
+
+        return fill
+
+    set_.write_feeds(kept=kept(1))
+    body = web.get("/health").get_json()
+    assert body[what] == {"state": "written", "bytes": 1000, "lost": 55}
+    assert (body["status"], body["problems"]) == ("ok", [])
+    set_.write_feeds(kept=kept(2))
+    body = web.get("/health").get_json()
+    assert body[what]["state"] == "failing" and body["status"] == "degraded"
+    [problem] = body["problems"]
+    assert what in problem and "disk" in problem and "55" in problem
 
 
 def test_ages_of_feeds_are_wall_time_in_a_replay_too(web: FlaskClient, set_: Stage, clock: ManualClock) -> None:
