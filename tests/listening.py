@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from liqmap.clock import Clock, SystemClock
 from liqmap.config import Config
 from liqmap.config.shipped import shipped_instruments
-from liqmap.domain.enums import Kind
+from liqmap.domain.enums import BookState, Kind, Venue
 from liqmap.domain.event import EVENT_DTYPE
 from liqmap.domain.instrument import Instrument
 from liqmap.ingest.account_book import AccountBook
@@ -30,7 +30,7 @@ from liqmap.ingest.lanes import Lane
 from liqmap.ingest.router import Router
 from liqmap.ingest.switchboard import Surroundings, Switchboard
 from liqmap.ingest.transport import Connector, WebsocketConnector
-from liqmap.shm.layout import FEEDS
+from liqmap.shm.layout import FEEDS, depth_dtype
 from liqmap.store.quarantine import Quarantine
 
 DEADLINE_S = 20.0
@@ -52,6 +52,31 @@ class ListSink:
         return np.frombuffer(b"".join(self.written), dtype=EVENT_DTYPE)
 
 
+class DepthSink:
+    """A depth board that keeps its newest payload, and says whether every one of them could be trusted."""
+
+    def __init__(self, buckets: int) -> None:
+        self.record: Any = np.zeros((), depth_dtype(buckets))
+        self.published = 0
+        self.watch: Callable[[Any], None] | None = None
+
+    def publish(self, fill: Callable[[NDArray[Any]], None]) -> int:
+        """Paint it."""
+        fill(self.record)
+        self.published += 1
+        if self.watch is not None:
+            self.watch(self.record)
+        return self.published
+
+    def venue(self, venue: Venue) -> Any:
+        """The row of a venue's book."""
+        return self.record["venues"][int(venue) - 1]
+
+    def synced(self, *venues: Venue) -> bool:
+        """These venues' books are whole."""
+        return all(self.venue(venue)["state"] == BookState.SYNCED for venue in venues)
+
+
 class Listening:
     """A running ingest. The test's thread is the router's."""
 
@@ -66,6 +91,8 @@ class Listening:
         settings = config.ingest
         self.clock = clock or SystemClock()
         self.sinks: dict[str, ListSink] = {}
+        self.depth: dict[str, DepthSink] = {}
+        self._config = config
         self.feeds = Feeds(settings.silent_after_s)
         self.handoff = Handoff(settings.queue_frames)
         self.quarantine = Quarantine(directory, settings.quarantine_frames, settings.quarantine_bytes)
@@ -80,6 +107,7 @@ class Listening:
             fetcher=lambda: RequestsFetcher(settings.connect_timeout_s),
             draw=random.Random(5).random,
             lane=self._lane,
+            depth_board=self._depth_board,
         )
         self.switchboard = Switchboard(
             self.router, config, shipped_instruments() if shipped is None else shipped, around
@@ -90,6 +118,10 @@ class Listening:
     def _lane(self, symbol: str) -> Lane:
         self.sinks[symbol] = ListSink()
         return Lane(symbol, self.sinks[symbol], 1)
+
+    def _depth_board(self, symbol: str) -> "DepthSink":
+        self.depth[symbol] = DepthSink(self._config.depth.buckets)
+        return self.depth[symbol]
 
     def turn(self) -> None:
         """One turn of the main loop."""

@@ -49,13 +49,15 @@ class ControlKind(Enum):
     """What a non-market frame is."""
 
     SUBSCRIBED = "subscribed"
+    UNSUBSCRIBED = "unsubscribed"
     PONG = "pong"
     NOTICE = "notice"
     ERROR = "error"
 
 
 class Control(Struct, frozen=True):
-    """A frame about the connection itself. `text` is the venue's wording, `code` its number if it gives one."""
+    """A frame about the connection itself. `text` is the venue's wording, `code` its number if it gives one. Of a
+    cancelled subscription `text` is the stream's name, where the venue says it."""
 
     kind: ControlKind
     text: str = ""
@@ -250,6 +252,7 @@ class Adapter:
     `usage(headers)`: what an answer (names of headers in lower case) says of a request budget; None: nothing.
     `book_rule`: how its order books are followed.
     `book_plan(config, instrument)`: the request for a book's snapshot; None where the stream brings it.
+    `book_levels(config)`: how many levels a side the stream of a book tells of; None: of all.
     `closing_notices`: codes by which the venue says that it will close the connection.
     `replays_liquidations`: whether a new subscriber is told recent liquidations again.
     """
@@ -271,5 +274,6 @@ class Adapter:
     usage: Callable[[Mapping[str, str]], Usage | None]
     book_rule: BookRule
     book_plan: Callable[[Any, Instrument], PollPlan | None]
+    book_levels: Callable[[Any], int | None]
     closing_notices: frozenset[str] = frozenset()
     replays_liquidations: bool = False

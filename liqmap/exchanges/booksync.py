@@ -12,6 +12,7 @@ and the traps they avoid are told in docs/exchanges.md, "Order books".
 
 from collections import deque
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
@@ -29,6 +30,22 @@ class Wish(Enum):
     RESUBSCRIBE = "a new subscription"
 
 
+@dataclass(slots=True)
+class BookCounts:
+    """What happened to a book. The connections that tell of one contract may count together."""
+
+    updates: int = 0
+    """Applied, snapshots not counted."""
+    snapshots: int = 0
+    resyncs: int = 0
+    """New beginnings that were asked for after the book had been whole."""
+    sequence_gaps: int = 0
+    dropped_updates: int = 0
+    """Given up because too many waited, or under load before they came here."""
+    crossed: int = 0
+    """Times the book was found crossed after an update."""
+
+
 class BookSync:
     """The book of one contract as one connection tells it.
 
@@ -36,7 +53,9 @@ class BookSync:
     many updates may wait for their snapshot; the oldest are given up first.
     """
 
-    def __init__(self, rule: BookRule, depth: int | None, buffer_updates: int) -> None:
+    def __init__(
+        self, rule: BookRule, depth: int | None, buffer_updates: int, counts: BookCounts | None = None
+    ) -> None:
         self._take = _RULES[rule]
         self._needs = Wish.SNAPSHOT if rule is BookRule.BINANCE else Wish.RESUBSCRIBE
         self._granted = False
@@ -47,14 +66,7 @@ class BookSync:
         """A snapshot that the stream has not reached yet."""
         self.last: BookUpdate | None = None
         """What was applied last."""
-        self.updates = 0
-        """Applied, snapshots not counted."""
-        self.snapshots = 0
-        self.sequence_gaps = 0
-        self.dropped_updates = 0
-        """Given up because too many waited, or under load before they came here."""
-        self.crossed = 0
-        """Times the book was found crossed after an update."""
+        self.counts = counts or BookCounts()
 
     @property
     def state(self) -> BookState:
@@ -90,7 +102,7 @@ class BookSync:
 
     def lose(self, count: int) -> None:
         """So many frames of the connection were given up before they were read: nobody knows which."""
-        self.dropped_updates += count
+        self.counts.dropped_updates += count
         if self._state is not BookState.ABSENT:
             self.break_off()
 
@@ -98,6 +110,7 @@ class BookSync:
 
     def break_off(self) -> None:
         """Something is missing: all that is known is thrown away, also a snapshot on its way."""
+        self.counts.resyncs += self._state is BookState.SYNCED
         self.book.clear()
         self.buffer.clear()
         self.pending = self.last = None
@@ -107,14 +120,14 @@ class BookSync:
 
     def missed(self) -> None:
         """The sequence says that an update is missing."""
-        self.sequence_gaps += 1
+        self.counts.sequence_gaps += 1
         self.break_off()
 
     def begin(self, snapshot: BookUpdate) -> None:
         """The book is this snapshot."""
         self.book.replace(snapshot.bids, snapshot.asks)
         self.last = snapshot
-        self.snapshots += 1
+        self.counts.snapshots += 1
         self._granted = False
         self._state = BookState.SYNCED
 
@@ -122,13 +135,13 @@ class BookSync:
         """The next update in order."""
         self.book.apply(update.bids, update.asks)
         self.last = update
-        self.updates += 1
-        self.crossed += self.book.crossed
+        self.counts.updates += 1
+        self.counts.crossed += self.book.crossed
 
     def keep(self, update: BookUpdate) -> None:
         """It waits for the snapshot."""
         if len(self.buffer) == self.buffer.maxlen:
-            self.dropped_updates += 1
+            self.counts.dropped_updates += 1
         self.buffer.append(update)
         if self._state is BookState.ABSENT:
             self._state = BookState.SYNCING
@@ -164,8 +177,8 @@ def _binance(sync: BookSync, update: BookUpdate) -> None:
         if sync.buffer and update.previous_sequence != sync.buffer[-1].sequence:
             if _repeats(sync.buffer[-1], update):
                 return
-            sync.sequence_gaps += 1
-            sync.dropped_updates += len(sync.buffer)
+            sync.counts.sequence_gaps += 1
+            sync.counts.dropped_updates += len(sync.buffer)
             sync.buffer.clear()
         sync.keep(update)
         if sync.pending is not None:

@@ -30,6 +30,8 @@ _SLOWNESS: Final = {
 _GRAVER: Final = {
     GapReason.NOT_CONNECTED: frozenset({GapReason.REFUSED}),
     GapReason.DISCONNECTED: frozenset({GapReason.REFUSED}),
+    GapReason.SEQUENCE: frozenset({GapReason.NOT_CONNECTED, GapReason.DISCONNECTED, GapReason.REFUSED}),
+    GapReason.OVERRUN: frozenset({GapReason.NOT_CONNECTED, GapReason.DISCONNECTED, GapReason.REFUSED}),
 }
 """What an open gap is called anew for. Silence stays silence while the link tries again and again."""
 
@@ -193,6 +195,23 @@ class Feeds:
     def _found(self, feed: Feed, state: FeedState, now_ns: int) -> None:
         state.missing = state.silent = False
         self.gaps.close(feed, now_ns // _MS)
+
+    def broke(self, feed: Feed, source: str, now_ns: int, reason: GapReason) -> None:
+        """What came by it adds up to nothing any more (an order book out of sequence): missing until the next fact."""
+        if self.state_of(feed, source, now_ns).missing:
+            return
+        self._miss(feed, reason)
+
+    def spoke_in_part(self, feed: Feed, source: str, now_ns: int) -> None:
+        """Something came by it that is no whole fact (an update of a book that is not whole): it is not silent, and as
+        missing as before."""
+        state = self.state_of(feed, source, now_ns)
+        if state.silent:
+            state.silent = False
+            self._miss(feed, GapReason.SEQUENCE)
+        state.events += 1
+        state.last_event_ns = now_ns
+        state.heard_ns = -1
 
     def confirmed(self, source: str, now_ns: int) -> None:
         """Market data came on the source: its quiet feeds are listened to again."""

@@ -74,7 +74,15 @@ class Replan:
     texts: tuple[str, ...]
 
 
-Order = Delivering | Rotate | Replan
+@dataclass(frozen=True, slots=True)
+class Say:
+    """Say these texts on that connection: an order book begins anew by a new subscription."""
+
+    connection: int
+    texts: tuple[str, ...]
+
+
+Order = Delivering | Rotate | Replan | Say
 
 
 def source_of(plan: LinkPlan) -> str:
@@ -325,6 +333,8 @@ def _obey(link: Link, socket: _Connection, successor: _Connection | None) -> Non
             continue
         if isinstance(order, Delivering):
             meant.delivered()
+        elif isinstance(order, Say):
+            meant.say(order.texts)
         else:
             meant.rotate_now(order.reason)
 

@@ -32,7 +32,7 @@ from liqmap.ingest.table_main import play_tables
 from liqmap.ingest.transport import WebsocketConnector
 from liqmap.logs import fields
 from liqmap.shm.board import BoardWriter
-from liqmap.shm.layout import FEEDS, segment_name
+from liqmap.shm.layout import FEEDS, depth_dtype, segment_name
 from liqmap.shm.ring import RingWriter
 from liqmap.store.quarantine import Quarantine
 
@@ -95,6 +95,7 @@ def listen(child: Child, epoch: int) -> None:
         fetcher=lambda: RequestsFetcher(settings.connect_timeout_s),
         draw=random.random,
         lane=lane,
+        depth_board=lambda symbol: depth_board(instance, symbol, config.depth.buckets),
         use=keeping.use,
     )
     switchboard = Switchboard(router, config, shipped_instruments(), around)
@@ -121,6 +122,11 @@ def listen(child: Child, epoch: int) -> None:
         log.info("the replay came to its end", extra=fields(frames=router.frames))
     while not child.clock.wait(child.stop, _LONGEST_TURN_S) and not child.should_stop():
         _publish(child, router, board, handoff)
+
+
+def depth_board(instance: str, symbol: str, buckets: int) -> BoardWriter:
+    """The board that shows a symbol's order books. Raises SegmentMissing, LayoutMismatch."""
+    return BoardWriter.open(segment_name(instance, "depth", symbol), depth_dtype(buckets))
 
 
 def has_ended(mode: RunMode, engine_ns: int) -> bool:

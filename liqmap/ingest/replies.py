@@ -6,7 +6,8 @@ from typing import Protocol
 from liqmap.domain.enums import GapReason, Topic
 from liqmap.domain.event import Event
 from liqmap.domain.instrument import InstrumentTable
-from liqmap.exchanges.adapter import Adapter, Fact, Malformed, PollPlan, VenueTime
+from liqmap.exchanges.adapter import Adapter, BookUpdate, Fact, Malformed, PollPlan, VenueTime
+from liqmap.ingest.desk import DepthDesk
 from liqmap.ingest.engine_time import EngineTime
 from liqmap.ingest.feeds import Feeds
 from liqmap.ingest.flow import EventFlow
@@ -37,11 +38,12 @@ def _untaken(asked: PollPlan, body: bytes, *, first: bool) -> None:
 class Replies:
     """Owned by the router."""
 
-    def __init__(self, feeds: Feeds, time: EngineTime, flow: EventFlow, set_aside: SetAside) -> None:
+    def __init__(self, feeds: Feeds, time: EngineTime, flow: EventFlow, set_aside: SetAside, desk: DepthDesk) -> None:
         self._feeds = feeds
         self._time = time
         self._flow = flow
         self._set_aside = set_aside
+        self._desk = desk
         self._instruments = InstrumentTable(())
         self.take_listing: ListingTaker = _untaken
         self.askers: dict[str, Asker] = {}
@@ -62,6 +64,8 @@ class Replies:
             facts = self._facts(asker, message, now_ns)
         except Malformed as error:
             self._set_aside.take(message.source, now_ns, error.why, error.field, message.body, len(message.body))
+            if asker.plan.topic is Topic.DEPTH:
+                self._desk.refused(asker.plan, 0.0, now_ns)
             return
         source.state, source.reason, source.delay_s = LinkState.UP, "", 0.0
         self._feeds.heard(message.source, now_ns)
@@ -74,6 +78,8 @@ class Replies:
             elif isinstance(fact, VenueTime):
                 self._feeds.venues[fact.venue].clock.answered(message.asked_ns, message.receive_ns, fact.time_ms)
                 self._answered(message.source, now_ns)
+            elif isinstance(fact, BookUpdate):
+                self._desk.snapshot(asker.plan, fact, now_ns)
 
     def _facts(self, asker: Asker, message: Polled, now_ns: int) -> tuple[Fact, ...]:
         """What the reply says. Raises Malformed."""
@@ -94,4 +100,8 @@ class Replies:
         refused = message.gap is GapReason.REFUSED
         source.state = LinkState.REFUSED if refused else LinkState.BACKOFF
         source.reason, source.delay_s = message.reason, message.delay_s
-        self._feeds.lost(message.source, message.gap, self._time.at(message.at_ns))
+        now_ns = self._time.at(message.at_ns)
+        self._feeds.lost(message.source, message.gap, now_ns)
+        plan = self.askers[message.source].plan
+        if plan.topic is Topic.DEPTH:
+            self._desk.refused(plan, message.delay_s, now_ns)

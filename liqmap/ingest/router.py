@@ -13,13 +13,14 @@ from typing import Final, Protocol
 
 from liqmap.clock import Clock
 from liqmap.config import IngestConfig
-from liqmap.domain.enums import GapReason, Topic, Venue
+from liqmap.domain.enums import GapReason, Venue
 from liqmap.domain.event import Event
 from liqmap.domain.instrument import InstrumentTable
 from liqmap.exchanges.adapter import (
     Adapter,
     BookUpdate,
     Control,
+    ControlKind,
     Fact,
     Ignored,
     LinkPlan,
@@ -28,10 +29,10 @@ from liqmap.exchanges.adapter import (
     Session,
 )
 from liqmap.exchanges.prints import events_of
+from liqmap.ingest.desk import DepthDesk
 from liqmap.ingest.engine_time import EngineTime
 from liqmap.ingest.feeds import Feeds
 from liqmap.ingest.flow import EventFlow
-from liqmap.ingest.gaps import Feed
 from liqmap.ingest.handoff import (
     BadFrames,
     Changed,
@@ -119,7 +120,8 @@ class Router:
         self.time = EngineTime(clock.now_ns(), clock.monotonic_ns())
         self.flow = EventFlow(feeds, self.time)
         self.set_aside = SetAside(feeds, quarantine)
-        self.replies = Replies(feeds, self.time, self.flow, self.set_aside)
+        self.desk = DepthDesk(feeds, self.flow, lambda source, order: self.listeners[source].orders.put(order))
+        self.replies = Replies(feeds, self.time, self.flow, self.set_aside, self.desk)
         self._next_tick_ns = self._next_look_ns = 0
         self.frame_log: FrameLog | None = None
         self._owner: int | None = None
@@ -157,6 +159,7 @@ class Router:
         if self.frame_log is not None:
             self.frame_log.turned(wall_ns, monotonic_ns)
         now_ns = self._look_at_clocks(wall_ns, monotonic_ns)
+        self.desk.turn(now_ns)
         looked = monotonic_ns >= self._next_look_ns
         if looked:
             self._next_look_ns = monotonic_ns + _LOOK_NS
@@ -269,6 +272,7 @@ class Router:
         listener = self.listeners[message.source]
         listener.sessions.pop(message.connection, None)
         listener.told_ns.pop(message.connection, None)
+        self.desk.ended(message.source, message.connection, self.time.at(message.at_ns))
         if listener.overlap is not None and len(listener.sessions) == 1:
             listener.overlap.ends_ns = self.time.now_ns + _OVERLAP_NS
         if message.last:
@@ -297,6 +301,7 @@ class Router:
         if message.dropped:
             source.dropped += message.dropped
             self.feeds.overran(message.source, now_ns)
+            self.desk.dropped(message.source, message.connection, message.dropped, now_ns)
         source.size += sum(map(len, message.messages))
         source.last_frame_ns = now_ns
         self.frames += len(message.messages)
@@ -353,10 +358,10 @@ class Router:
     def _no_event(self, fact: Fact, message: Frames, listener: Listener) -> bool:
         """Anything a frame can say that is no event; True when it is market data."""
         if isinstance(fact, BookUpdate):
-            if fact.symbol is not None:
-                self.feeds.note(Feed(fact.venue, Topic.DEPTH, fact.symbol), message.source, self.time.now_ns)
-            return True
+            return self.desk.take(fact, message.source, message.connection, self.time.now_ns)
         if isinstance(fact, Control):
+            if fact.kind is ControlKind.UNSUBSCRIBED:
+                self.desk.acknowledged(message.source, message.connection, fact.text, self.time.now_ns)
             source, closing = self.feeds.sources[message.source], listener.adapter.closing_notices
             heed(fact, message.source, message.connection, source, listener.orders, closing)
         elif isinstance(fact, Ignored):

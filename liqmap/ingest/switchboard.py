@@ -14,7 +14,7 @@ from typing import Any, Final
 import msgspec
 
 from liqmap.clock import Clock
-from liqmap.config import Config
+from liqmap.config import Config, DepthConfig
 from liqmap.domain.enums import Topic, Venue
 from liqmap.domain.instrument import Instrument, InstrumentTable, Unlisted, configured_table
 from liqmap.exchanges.adapter import Adapter, LinkPlan, PollPlan
@@ -24,15 +24,17 @@ from liqmap.ingest import link as links
 from liqmap.ingest import poller as polls
 from liqmap.ingest.account_book import AccountBook
 from liqmap.ingest.contracts import ContractLists
+from liqmap.ingest.depth_board import BoardSink, DepthBoard, Unseen
 from liqmap.ingest.feeds import SourceState, VenueState
 from liqmap.ingest.fetcher import Fetcher
 from liqmap.ingest.gaps import Feed
-from liqmap.ingest.handoff import Handoff
+from liqmap.ingest.handoff import Handoff, LinkState
 from liqmap.ingest.lanes import Lane
 from liqmap.ingest.link import Link, Replan
 from liqmap.ingest.poller import Poller
 from liqmap.ingest.replies import Asker
 from liqmap.ingest.router import Listener, Router
+from liqmap.ingest.shelf import WantedBook
 from liqmap.ingest.transport import Connector
 from liqmap.logs import fields
 
@@ -62,6 +64,8 @@ class Surroundings:
     draw: Callable[[], float]
     lane: Callable[[str], Lane]
     """Opens the way into the ring of a symbol."""
+    depth_board: Callable[[str], BoardSink] = Unseen
+    """Opens the board that shows the order books of a symbol."""
     use: Callable[[InstrumentTable], None] = nobody
     """Told of every table of contracts before it is used."""
     start: Callable[[threading.Thread], None] = threading.Thread.start
@@ -91,6 +95,7 @@ class Switchboard:
         self._links: dict[str, _RunningLink] = {}
         self._pollers: dict[Venue, _RunningPoller] = {}
         self._ending: list[threading.Thread] = []
+        self._depth_boards: dict[tuple[str, float, DepthConfig], DepthBoard] = {}
 
     def apply(self, config: Config) -> None:
         """Make what runs equal to what `config` and the lists of contracts want."""
@@ -107,6 +112,7 @@ class Switchboard:
             plans = adapter.link_plans(section, table) if section.enabled else ()
             self._apply_links(venue, adapter, {links.source_of(plan): plan for plan in plans})
             self._apply_polls(venue, adapter, self._poll_plans(adapter, section, table, unlisted))
+        self._apply_depth(config, table)
 
     def take_listing(self, asked: PollPlan, body: bytes, *, first: bool) -> None:
         """A venue's own list of contracts, or a later page of it: sizes come from it from now on. `asked`: the poll of
@@ -247,7 +253,11 @@ class Switchboard:
 
     def _apply_polls(self, venue: Venue, adapter: Adapter, wanted: dict[str, PollPlan]) -> None:
         router = self._router
-        present = {source: asker.plan for source, asker in router.replies.askers.items() if asker.plan.venue is venue}
+        present = {
+            source: asker.plan
+            for source, asker in router.replies.askers.items()
+            if asker.plan.venue is venue and asker.plan.topic is not Topic.DEPTH
+        }
         for source in present.keys() - wanted.keys():
             del router.replies.askers[source]
             router.release_series(source)
@@ -260,6 +270,46 @@ class Switchboard:
             router.feeds.follow(source, state, carried, router.time.now_ns, plan.every_s)
         if present != wanted and (wanted or venue in self._pollers):
             self._poller(venue, adapter).replan(tuple(wanted.values()))
+
+    # Books --------------------------------------------------------------------------------------------------------
+
+    def _apply_depth(self, config: Config, table: InstrumentTable) -> None:
+        """The books that the links now carry, the requests for their snapshots, the boards that show them."""
+        router = self._router
+        by_symbol = {(instrument.venue, instrument.symbol): instrument for instrument in table}
+        wanted: list[WantedBook] = []
+        for source, listener in router.listeners.items():
+            section, adapter = _section(config, listener.venue), listener.adapter
+            for stream in listener.plan.streams:
+                if stream.topic is Topic.DEPTH:
+                    instrument = by_symbol[listener.venue, stream.symbols[0]]
+                    levels, request = adapter.book_levels(section), adapter.book_plan(section, instrument)
+                    wanted.append(WantedBook(instrument, adapter, source, stream, levels, request))
+        self._follow_requests({polls.source_of(book.request): book for book in wanted if book.request is not None})
+        keys = [(symbol, config.symbols[symbol].step, config.depth) for symbol in config.enabled_symbols]
+        self._depth_boards = {key: self._depth_boards.get(key) or self._depth_board(*key) for key in keys}
+        boards = {symbol: board for (symbol, _, _), board in self._depth_boards.items()}
+        router.desk.use((config.depth, config.ingest), wanted, boards, self._ask, self._around.draw)
+
+    def _depth_board(self, symbol: str, step: float, settings: DepthConfig) -> DepthBoard:
+        return DepthBoard(self._around.depth_board(symbol), step, settings)
+
+    def _ask(self, request: PollPlan) -> None:
+        self._poller(request.venue, ADAPTERS[request.venue]).ask(request)
+
+    def _follow_requests(self, wanted: Mapping[str, WantedBook]) -> None:
+        """Requests that are made once are sources, too: what the venue says of them stands where everybody looks."""
+        router = self._router
+        askers = router.replies.askers
+        for source in [source for source, asker in askers.items() if asker.plan.topic is Topic.DEPTH]:
+            if source not in wanted:
+                del askers[source]
+                router.feeds.unfollow(source)
+        for source, book in wanted.items():
+            if book.request is not None:
+                askers[source] = Asker(book.request, book.adapter)
+                state = SourceState(book.request.venue, book.request.name, is_link=False, state=LinkState.UP)
+                router.feeds.follow(source, state, (), router.time.now_ns)
 
     def _poller(self, venue: Venue, adapter: Adapter) -> Poller:
         if venue not in self._pollers:

@@ -108,7 +108,7 @@ def test_binance_a_missing_update_breaks_the_book_at_once_and_what_came_is_the_n
     sync.take(update(BINANCE, 108, 100, 101))
     sync.take(_snapshot(BINANCE, 108))
     sync.take(update(BINANCE, 130, 120, 121))
-    assert (sync.state, sync.shown, sync.wish, sync.sequence_gaps) == (BookState.BROKEN, None, Wish.SNAPSHOT, 1)
+    assert (sync.state, sync.shown, sync.wish, sync.counts.sequence_gaps) == (BookState.BROKEN, None, Wish.SNAPSHOT, 1)
     sync.take(update(BINANCE, 140, 130, 131))
     sync.take(_snapshot(BINANCE, 125))
     assert sync.state is BookState.SYNCED
@@ -118,7 +118,7 @@ def test_binance_a_hole_in_what_waits_starts_the_waiting_anew() -> None:
     sync = _sync(BINANCE)
     sync.take(update(BINANCE, 105, 100, 101))
     sync.take(update(BINANCE, 120, 110, 111))
-    assert sync.sequence_gaps == 1
+    assert sync.counts.sequence_gaps == 1
     sync.take(_snapshot(BINANCE, 103))
     assert sync.shown is None, "it bridges to an update that another one is missing behind"
     sync.take(_snapshot(BINANCE, 115))
@@ -129,7 +129,7 @@ def test_binance_waiting_is_bounded_and_what_was_given_up_is_counted() -> None:
     sync = _sync(BINANCE, buffer=4)
     for number in range(100, 200, 10):
         sync.take(update(BINANCE, number + 10, number, number + 1))
-    assert (len(sync.buffer), sync.dropped_updates) == (4, 6)
+    assert (len(sync.buffer), sync.counts.dropped_updates) == (4, 6)
     sync.take(_snapshot(BINANCE, 150))
     assert (sync.state, sync.wish) == (BookState.SYNCING, Wish.SNAPSHOT)
     sync.take(_snapshot(BINANCE, 175))
@@ -165,7 +165,12 @@ def test_bybit_a_snapshot_begins_and_each_update_is_one_more() -> None:
     sync.take(update(BYBIT, 8, bids=((99.5, 1.0),)))
     assert (sync.state, _best(sync)) == (BookState.SYNCED, (99.5, 101.0))
     sync.take(update(BYBIT, 10))
-    assert (sync.state, sync.shown, sync.wish, sync.sequence_gaps) == (BookState.BROKEN, None, Wish.RESUBSCRIBE, 1)
+    assert (sync.state, sync.shown, sync.wish, sync.counts.sequence_gaps) == (
+        BookState.BROKEN,
+        None,
+        Wish.RESUBSCRIBE,
+        1,
+    )
     sync.granted()
     sync.take(update(BYBIT, 11))
     assert (sync.state, sync.wish) == (BookState.BROKEN, Wish.NOTHING), "the old subscription's last words"
@@ -177,7 +182,7 @@ def test_bybit_a_snapshot_in_the_middle_of_the_stream_is_a_new_beginning_and_no_
     sync = _sync(BYBIT)
     sync.take(_snapshot(BYBIT, 7))
     sync.take(update(BYBIT, 400, bids=((88.0, 1.0),), asks=((90.0, 1.0),), snapshot=True))
-    assert (sync.state, _best(sync), sync.sequence_gaps) == (BookState.SYNCED, (88.0, 90.0), 0)
+    assert (sync.state, _best(sync), sync.counts.sequence_gaps) == (BookState.SYNCED, (88.0, 90.0), 0)
     sync.take(update(BYBIT, 401))
     assert sync.state is BookState.SYNCED
 
@@ -186,7 +191,7 @@ def test_bybit_number_one_is_a_new_beginning_whatever_the_message_calls_itself()
     sync = _sync(BYBIT)
     sync.take(_snapshot(BYBIT, 70_000))
     sync.take(update(BYBIT, 1, bids=((88.0, 1.0),), asks=((90.0, 1.0),)))
-    assert (sync.state, sync.book.bids, sync.sequence_gaps) == (BookState.SYNCED, [(88.0, 1.0)], 0)
+    assert (sync.state, sync.book.bids, sync.counts.sequence_gaps) == (BookState.SYNCED, [(88.0, 1.0)], 0)
     sync.take(update(BYBIT, 2))
     assert sync.state is BookState.SYNCED
 
@@ -195,10 +200,10 @@ def test_bybit_repeats_of_a_quiet_level_one_book_are_no_gap() -> None:
     sync = _sync(BYBIT, depth=1)
     for _ in range(3):
         sync.take(update(BYBIT, 7, bids=((99.0, 1.0),), asks=((101.0, 1.0),), snapshot=True))
-    assert (sync.state, sync.sequence_gaps) == (BookState.SYNCED, 0)
+    assert (sync.state, sync.counts.sequence_gaps) == (BookState.SYNCED, 0)
     sync.take(update(BYBIT, 8, bids=((99.5, 1.0),)))
     sync.take(update(BYBIT, 8, bids=((99.5, 1.0),)))
-    assert (sync.state, sync.sequence_gaps, sync.updates) == (BookState.SYNCED, 0, 1)
+    assert (sync.state, sync.counts.sequence_gaps, sync.counts.updates) == (BookState.SYNCED, 0, 1)
 
 
 def test_bybit_levels_that_fell_out_of_the_window_untold_are_gone() -> None:
@@ -223,7 +228,12 @@ def test_okx_each_update_names_the_one_before() -> None:
     sync.take(update(OKX, 15, 10, bids=((99.5, 1.0),)))
     assert (sync.state, _best(sync)) == (BookState.SYNCED, (99.5, 101.0))
     sync.take(update(OKX, 30, 20))
-    assert (sync.state, sync.shown, sync.wish, sync.sequence_gaps) == (BookState.BROKEN, None, Wish.RESUBSCRIBE, 1)
+    assert (sync.state, sync.shown, sync.wish, sync.counts.sequence_gaps) == (
+        BookState.BROKEN,
+        None,
+        Wish.RESUBSCRIBE,
+        1,
+    )
 
 
 def test_okx_the_heartbeat_of_a_quiet_book_is_kept() -> None:
@@ -233,7 +243,7 @@ def test_okx_the_heartbeat_of_a_quiet_book_is_kept() -> None:
     sync.take(update(OKX, 10, 10))
     sync.take(update(OKX, 10, 10))
     sync.take(update(OKX, 15, 10))
-    assert (sync.state, sync.updates) == (BookState.SYNCED, 3)
+    assert (sync.state, sync.counts.updates) == (BookState.SYNCED, 3)
 
 
 def test_okx_a_number_that_falls_once_after_maintenance_is_valid_while_it_names_the_one_before() -> None:
@@ -251,7 +261,7 @@ def test_okx_a_snapshot_in_the_middle_is_a_new_beginning() -> None:
     sync.take(_snapshot(OKX, 10))
     sync.take(_snapshot(OKX, 500))
     sync.take(update(OKX, 505, 500))
-    assert (sync.state, sync.snapshots, sync.sequence_gaps) == (BookState.SYNCED, 2, 0)
+    assert (sync.state, sync.counts.snapshots, sync.counts.sequence_gaps) == (BookState.SYNCED, 2, 0)
 
 
 def test_okx_an_update_without_sequence_ids_cannot_be_checked_so_the_book_is_not_shown() -> None:
@@ -269,12 +279,17 @@ def test_okx_an_update_without_sequence_ids_cannot_be_checked_so_the_book_is_not
 def test_lost_frames_break_a_book_at_once_and_are_counted(rule: BookRule) -> None:
     sync = _sync(rule)
     sync.lose(3)
-    assert (sync.state, sync.dropped_updates) == (BookState.ABSENT, 3)
+    assert (sync.state, sync.counts.dropped_updates) == (BookState.ABSENT, 3)
     sync.take(update(rule, 10, 5, 6))
     sync.take(_snapshot(rule, 10))
     assert sync.state is BookState.SYNCED
     sync.lose(2)
-    assert (sync.state, sync.shown, sync.dropped_updates, sync.sequence_gaps) == (BookState.BROKEN, None, 5, 0)
+    assert (sync.state, sync.shown, sync.counts.dropped_updates, sync.counts.sequence_gaps) == (
+        BookState.BROKEN,
+        None,
+        5,
+        0,
+    )
 
 
 def test_a_wish_that_came_to_nothing_stands_again() -> None:
@@ -329,11 +344,11 @@ def test_whenever_a_book_is_shown_it_is_the_venues_book_of_that_number(rule: Boo
     previous: BookUpdate | None = None
     shown = 0
     for said in _told(venue, harm, 150):
-        before, gaps = sync.state, sync.sequence_gaps
+        before, gaps = sync.state, sync.counts.sequence_gaps
         sync.take(said)
         if before is BookState.SYNCED and _is_missing_something(rule, previous, said):
             assert sync.shown is None, "a loss went unnoticed"
-            assert sync.sequence_gaps == gaps + 1
+            assert sync.counts.sequence_gaps == gaps + 1
         if harm.random() < 0.2:
             answers.append(venue.snapshot())
         if sync.wish is not Wish.NOTHING and harm.random() < 0.5:

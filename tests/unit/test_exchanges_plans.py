@@ -38,9 +38,11 @@ def test_the_shipped_lists_know_every_shipped_symbol() -> None:
 
 
 @pytest.mark.parametrize("venue", sorted(ADAPTERS))
-def test_trades_and_facts_have_links_of_their_own(venue: Venue) -> None:
+def test_trades_books_and_facts_have_links_of_their_own(venue: Venue) -> None:
     links = _links(venue)
-    assert set(links) == {"facts", "trades"}
+    assert set(links) == {"facts", "trades", "depth"}
+    assert {stream.topic for stream in links["depth"].streams} == {Topic.DEPTH}
+    assert not any(stream.quiet for stream in links["depth"].streams)
     assert {stream.topic for stream in links["trades"].streams} == {Topic.TRADE}
     carried = {stream.topic for stream in links["facts"].streams}
     stream_of_interest = set() if venue is Venue.BINANCE else {Topic.OPEN_INTEREST}
@@ -106,7 +108,7 @@ def test_an_unrouted_address_of_binance_is_refused_as_configuration(key: str, ur
 
 def test_binance_links_hold_at_most_200_streams_and_texts_200_names() -> None:
     links = _links(Venue.BINANCE, _many(Venue.BINANCE, 450))
-    assert set(links) == {"facts", "facts-2", "facts-3", "trades", "trades-2", "trades-3"}
+    assert set(links) == {f"{kind}{part}" for kind in ("facts", "trades", "depth") for part in ("", "-2", "-3")}
     for plan in links.values():
         assert len({stream.name for stream in plan.streams}) <= 200
         assert all(len(_names(Venue.BINANCE, text)) <= 200 for text in plan.subscribe)
@@ -218,3 +220,35 @@ def test_a_list_that_arrives_later_changes_no_number() -> None:
     assert refused == ()
     numbers = {instrument.name: instrument.number for instrument in after}
     assert all(numbers[instrument.name] == instrument.number for instrument in before)
+
+
+def test_books_are_asked_for_as_configured_and_not_at_all_where_they_are_not_wanted() -> None:
+    binance = msgspec.structs.replace(SECTIONS[Venue.BINANCE], depth_stream="depth@0ms", depth_snapshot_levels=500)
+    (links,) = [p for p in ADAPTERS[Venue.BINANCE].link_plans(binance, TABLE) if p.name == "depth"]
+    assert links.url == "wss://fstream.binance.com/public/stream", "books are carried by the public route only"
+    assert links.streams[0].name == "btcusdt@depth@0ms"
+    bybit = msgspec.structs.replace(SECTIONS[Venue.BYBIT], depth_levels=200)
+    assert ADAPTERS[Venue.BYBIT].book_levels(bybit) == 200
+    (links,) = [p for p in ADAPTERS[Venue.BYBIT].link_plans(bybit, TABLE) if p.name == "depth"]
+    assert links.streams[0].name == "orderbook.200.BTCUSDT"
+    for venue, adapter in ADAPTERS.items():
+        section = msgspec.structs.replace(SECTIONS[venue], depth=False)
+        assert {plan.name for plan in adapter.link_plans(section, TABLE)} == {"facts", "trades"}
+
+
+def test_okx_gives_fewer_than_thirty_deep_books_to_one_connection() -> None:
+    depth = [plan for name, plan in _links(Venue.OKX, _many(Venue.OKX, 70)).items() if name.startswith("depth")]
+    assert [len(plan.streams) for plan in depth] == [25, 25, 20]
+
+
+@pytest.mark.finding("X4")
+def test_a_snapshot_is_asked_for_by_the_name_of_its_contract_where_the_stream_brings_none() -> None:
+    for instrument in TABLE:
+        plan = ADAPTERS[instrument.venue].book_plan(SECTIONS[instrument.venue], instrument)
+        if instrument.venue is not Venue.BINANCE:
+            assert plan is None
+            continue
+        assert plan is not None
+        assert plan.name == f"depth.{instrument.name}"
+        assert parse_qs(urlsplit(plan.url).query) == {"symbol": [instrument.name], "limit": ["1000"]}
+        assert (plan.weight, plan.budget) == (20, "rest")

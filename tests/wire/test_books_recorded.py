@@ -70,9 +70,13 @@ def test_binance_2024_bridges_at_the_fifth_update_and_ends_at_the_touch_of_the_r
             compared += 1
             agreed += (sync.shown.best_bid, sync.shown.best_ask) == (float(touch[0]), float(touch[1]))
     assert sync.shown is not None
-    assert (sync.updates + sync.sequence_gaps, sync.snapshots, sync.crossed) == (sync.updates, 1, 0)
+    assert (sync.counts.updates + sync.counts.sequence_gaps, sync.counts.snapshots, sync.counts.crossed) == (
+        sync.counts.updates,
+        1,
+        0,
+    )
     assert states.count(BookState.BROKEN) == 0
-    assert sync.updates > 6_500
+    assert sync.counts.updates > 6_500
     assert (sync.shown.best_bid, sync.shown.best_ask) == (61659.7, 61659.8)
     assert touch == ("61659.70", "61659.80")
     assert agreed > 0.5 * compared, "bookTicker runs ahead of the book by parts of a second, and agrees otherwise"
@@ -85,8 +89,8 @@ def test_binance_2021_four_contracts_bridge_with_one_update_each_and_never_break
         syncs[update.instrument].take(update)
     for name, sync in syncs.items():
         assert sync.state is BookState.SYNCED, name
-        assert (sync.sequence_gaps, sync.crossed) == (0, 0)
-        assert sync.updates > 0
+        assert (sync.counts.sequence_gaps, sync.counts.crossed) == (0, 0)
+        assert sync.counts.updates > 0
         assert sync.book.best_bid < sync.book.best_ask
 
 
@@ -98,10 +102,10 @@ def test_bybit_2026_four_contracts_in_step_to_the_end() -> None:
         syncs[update.instrument].take(update)
         unbounded = len(syncs[update.instrument].book.bids)
         longest = max(longest, unbounded)
-    assert sum(sync.updates for sync in syncs.values()) == 1_594
+    assert sum(sync.counts.updates for sync in syncs.values()) == 1_594
     for name, sync in syncs.items():
         assert sync.state is BookState.SYNCED, name
-        assert (sync.snapshots, sync.sequence_gaps, sync.crossed) == (1, 0, 0)
+        assert (sync.counts.snapshots, sync.counts.sequence_gaps, sync.counts.crossed) == (1, 0, 0)
     assert longest == 200
 
 
@@ -197,7 +201,7 @@ def test_throttled_2024_every_hole_is_found_a_resync_is_asked_for_and_nothing_is
             sync.take(BookUpdate(venue, name, name, 0, True, ((1.0, 1.0),), ((2.0, 1.0),), update.sequence, None))
         assert sync.state is BookState.SYNCED
         last = update
-    assert (holes, sync.sequence_gaps) == (gaps, gaps)
+    assert (holes, sync.counts.sequence_gaps) == (gaps, gaps)
 
 
 def test_throttled_2024_left_alone_a_book_is_not_shown_from_its_first_hole_to_its_next_snapshot() -> None:

@@ -36,6 +36,14 @@ class Endpoints(Polled, Protocol):
         """Which of the two trade streams."""
 
     @property
+    def depth(self) -> bool:
+        """Whether order books are listened to."""
+
+    @property
+    def depth_stream(self) -> str:
+        """Which stream of a book's changes."""
+
+    @property
     def depth_snapshot_levels(self) -> Literal[100, 500, 1000]:
         """Levels a side of a book's snapshot."""
 
@@ -71,20 +79,22 @@ _ASCII_LOWER: Final = {upper: upper + 32 for upper in range(ord("A"), ord("Z") +
 
 
 def links(config: Endpoints, instruments: InstrumentTable) -> tuple[LinkPlan, ...]:
-    """Facts and trades of the configured contracts, on the routes that carry them."""
+    """Facts, trades and books of the configured contracts, on the routes that carry them."""
     mine = configured(instruments, Venue.BINANCE)
     if not mine:
         return ()
     facts = [Stream("!forceOrder@arr", Topic.LIQUIDATION, tuple(symbol for symbol, _ in mine), quiet=True)]
-    trades = []
+    trades, books = [], []
     for symbol, instrument in mine:
         name = instrument.name.translate(_ASCII_LOWER)
         facts.append(Stream(f"{name}@markPrice@1s", Topic.MARK_PRICE, (symbol,)))
         facts.append(Stream(f"{name}@markPrice@1s", Topic.FUNDING, (symbol,), quiet=True))
         trades.append(Stream(f"{name}@{config.trades}", Topic.TRADE, (symbol,)))
+        if config.depth:
+            books.append(Stream(f"{name}@{config.depth_stream}", Topic.DEPTH, (symbol,)))
     market, public = f"{config.market_ws.rstrip('/')}/stream", f"{config.public_ws.rstrip('/')}/stream"
     trades_url = market if config.trades == "aggTrade" else public
-    return (*_plans("facts", market, facts), *_plans("trades", trades_url, trades))
+    return (*_plans("facts", market, facts), *_plans("trades", trades_url, trades), *_plans("depth", public, books))
 
 
 def _plans(name: str, url: str, streams: Sequence[Stream]) -> Iterator[LinkPlan]:
@@ -146,3 +156,7 @@ def book(config: Endpoints, instrument: Instrument) -> PollPlan:
         every_s=0.0,
         weight=SNAPSHOT_WEIGHT[config.depth_snapshot_levels],
     )
+
+
+def book_levels(_config: Endpoints) -> None:
+    """Changes of every level are told, also of those that were in no snapshot."""

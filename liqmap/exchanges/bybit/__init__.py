@@ -30,4 +30,5 @@ ADAPTER: Final = Adapter(
     usage=usage,
     book_rule=BookRule.BYBIT,
     book_plan=plans.book,
+    book_levels=plans.book_levels,
 )

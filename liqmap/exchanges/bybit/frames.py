@@ -336,8 +336,8 @@ def _control(message: dict[str, Any]) -> Control:
         return Control(ControlKind.PONG)
     if message.get("success") is False:
         return Control(ControlKind.ERROR, text)
-    if op == "subscribe":
-        return Control(ControlKind.SUBSCRIBED, text)
+    if op in ("subscribe", "unsubscribe"):
+        return Control(ControlKind.SUBSCRIBED if op == "subscribe" else ControlKind.UNSUBSCRIBED, text)
     if op or "success" in message:
         return Control(ControlKind.NOTICE, op or text)
     raise Malformed("neither a topic nor an answer", "topic")

@@ -26,6 +26,14 @@ class Endpoints(Polled, Protocol):
     def ws(self) -> str:
         """Address of the linear stream."""
 
+    @property
+    def depth(self) -> bool:
+        """Whether order books are listened to."""
+
+    @property
+    def depth_levels(self) -> Literal[50, 200, 1000]:
+        """Levels a side of a book's stream."""
+
 
 TOPIC_CHARS_PER_LINK: Final = 20_000
 """Bybit allows 21,000 characters of topics on one connection."""
@@ -43,9 +51,10 @@ REQUESTS: Final[Mapping[str, str]] = {
 
 
 def links(config: Endpoints, instruments: InstrumentTable) -> tuple[LinkPlan, ...]:
-    """Facts and trades of the configured contracts. Tickers carry mark price, open interest and funding."""
+    """Facts, trades and books of the configured contracts. Tickers carry mark price, open interest and funding."""
     facts: list[Stream] = []
     trades: list[Stream] = []
+    books: list[Stream] = []
     for symbol, instrument in configured(instruments, Venue.BYBIT):
         ticker = f"tickers.{instrument.name}"
         facts.append(Stream(f"allLiquidation.{instrument.name}", Topic.LIQUIDATION, (symbol,), quiet=True))
@@ -53,7 +62,10 @@ def links(config: Endpoints, instruments: InstrumentTable) -> tuple[LinkPlan, ..
         facts.append(Stream(ticker, Topic.OPEN_INTEREST, (symbol,)))
         facts.append(Stream(ticker, Topic.FUNDING, (symbol,), quiet=True))
         trades.append(Stream(f"publicTrade.{instrument.name}", Topic.TRADE, (symbol,)))
-    return (*_plans("facts", config.ws, facts), *_plans("trades", config.ws, trades))
+        if config.depth:
+            books.append(Stream(f"orderbook.{config.depth_levels}.{instrument.name}", Topic.DEPTH, (symbol,)))
+    kinds = (("facts", facts), ("trades", trades), ("depth", books))
+    return tuple(plan for name, streams in kinds for plan in _plans(name, config.ws, streams))
 
 
 def _plans(name: str, url: str, streams: Sequence[Stream]) -> Iterator[LinkPlan]:
@@ -89,3 +101,8 @@ def ratios(config: Endpoints, instruments: InstrumentTable) -> tuple[PollPlan, .
 
 def book(_config: Endpoints, _instrument: Instrument) -> None:
     """No request: the stream begins with a snapshot."""
+
+
+def book_levels(config: Endpoints) -> int:
+    """The best levels of the stream that was chosen."""
+    return config.depth_levels

@@ -30,6 +30,7 @@ ADAPTER: Final = Adapter(
     usage=usage,
     book_rule=BookRule.OKX,
     book_plan=plans.book,
+    book_levels=plans.book_levels,
     closing_notices=frozenset({"64008"}),
     replays_liquidations=True,
 )

@@ -336,6 +336,10 @@ def _control(message: dict[str, Any]) -> Control:
         arg = message.get("arg")
         name = str(arg.get("channel", "")) if isinstance(arg, dict) else ""
         return Control(ControlKind.SUBSCRIBED, name[:100])
+    if event == "unsubscribe":
+        arg = message.get("arg")
+        name = f"{arg.get('channel', '')}:{arg.get('instId', '')}" if isinstance(arg, dict) else ""
+        return Control(ControlKind.UNSUBSCRIBED, name[:100])
     if event == "error":
         return Control(ControlKind.ERROR, text, code)
     if isinstance(event, str):

@@ -26,10 +26,18 @@ class Endpoints(Polled, Protocol):
     def public_ws(self) -> str:
         """Address of the public stream."""
 
+    @property
+    def depth(self) -> bool:
+        """Whether order books are listened to."""
+
 
 ARGS_PER_TEXT: Final = 50
 STREAMS_PER_LINK: Final = 400
 """OKX allows 480 subscriptions and cancellations in an hour of one connection; the rest is for changes."""
+BOOKS_PER_LINK: Final = 25
+"""The venue asks for fewer than 30 deep books on one connection."""
+BOOK_LEVELS: Final = 400
+"""Of the channel `books`."""
 PING: Final = "ping"
 BUDGETS: Final = (Budget("rest", 20, 2.0), Budget("books", 40, 2.0), Budget("rubik", 5, 2.0))
 """The venue counts per endpoint: the tightest of the endpoints in use stands for all of a name."""
@@ -50,12 +58,12 @@ REQUESTS: Final[Mapping[str, str]] = {
 
 
 def links(config: Endpoints, instruments: InstrumentTable) -> tuple[LinkPlan, ...]:
-    """Facts and trades of the configured contracts; one liquidation channel for all swaps."""
+    """Facts, trades and books of the configured contracts; one liquidation channel for all swaps."""
     mine = configured(instruments, Venue.OKX)
     if not mine:
         return ()
     facts = [Stream("liquidation-orders:SWAP", Topic.LIQUIDATION, tuple(symbol for symbol, _ in mine), quiet=True)]
-    trades = []
+    trades, books = [], []
     for symbol, instrument in mine:
         index = instrument.name.removesuffix("-SWAP")
         facts.append(Stream(f"mark-price:{instrument.name}", Topic.MARK_PRICE, (symbol,)))
@@ -63,11 +71,18 @@ def links(config: Endpoints, instruments: InstrumentTable) -> tuple[LinkPlan, ..
         facts.append(Stream(f"funding-rate:{instrument.name}", Topic.FUNDING, (symbol,), quiet=True))
         facts.append(Stream(f"index-tickers:{index}", Topic.MARK_PRICE, (symbol,), quiet=True))
         trades.append(Stream(f"trades:{instrument.name}", Topic.TRADE, (symbol,)))
-    return (*_plans("facts", config.public_ws, facts), *_plans("trades", config.public_ws, trades))
+        if config.depth:
+            books.append(Stream(f"books:{instrument.name}", Topic.DEPTH, (symbol,)))
+    kinds = (
+        ("facts", facts, STREAMS_PER_LINK),
+        ("trades", trades, STREAMS_PER_LINK),
+        ("depth", books, BOOKS_PER_LINK),
+    )
+    return tuple(plan for name, streams, most in kinds for plan in _plans(name, config.public_ws, streams, most))
 
 
-def _plans(name: str, url: str, streams: Sequence[Stream]) -> Iterator[LinkPlan]:
-    for index, part in enumerate(split(streams, lambda _stream: 1, STREAMS_PER_LINK)):
+def _plans(name: str, url: str, streams: Sequence[Stream], most: int) -> Iterator[LinkPlan]:
+    for index, part in enumerate(split(streams, lambda _stream: 1, most)):
         asked = texts("subscribe", part)
         yield LinkPlan(Venue.OKX, part_name(name, index), url, part, asked, ping=PING)
 
@@ -102,3 +117,8 @@ def ratios(config: Endpoints, instruments: InstrumentTable) -> tuple[PollPlan, .
 
 def book(_config: Endpoints, _instrument: Instrument) -> None:
     """No request: the stream begins with a snapshot."""
+
+
+def book_levels(_config: Endpoints) -> int:
+    """The best levels of the channel `books`."""
+    return BOOK_LEVELS

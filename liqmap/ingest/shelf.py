@@ -1,0 +1,103 @@
+"""The books of one contract: one per connection that tells of it, of which one is shown.
+
+Usually there is one connection. While a link is rotated there are two, and the old one's book is shown until the new
+one is whole. Pure bookkeeping of the depth desk, in the router's thread.
+"""
+
+import math
+from dataclasses import dataclass
+
+from liqmap.domain.book import Book
+from liqmap.domain.enums import BookState, Topic
+from liqmap.domain.instrument import Instrument
+from liqmap.exchanges.adapter import Adapter, BookUpdate, PollPlan, Stream
+from liqmap.exchanges.booksync import BookCounts, BookSync
+from liqmap.ingest.backoff import Backoff
+from liqmap.ingest.gaps import Feed
+
+NEVER: int = -1
+
+
+@dataclass(frozen=True, slots=True)
+class WantedBook:
+    """A book to be kept. `source`: the link that carries its `stream`; `levels`: how many a side that stream tells of
+    (None: of all); `request`: asks for its snapshot, None where the stream brings it."""
+
+    instrument: Instrument
+    adapter: Adapter
+    source: str
+    stream: Stream
+    levels: int | None
+    request: PollPlan | None
+
+    @property
+    def symbol(self) -> str:
+        """Whose book it is."""
+        return self.stream.symbols[0]
+
+
+class Shelf:
+    """Times are engine ns, NEVER: not yet."""
+
+    def __init__(self, wanted: WantedBook, buffer_updates: int, backoff: Backoff) -> None:
+        self.wanted = wanted
+        self.feed = Feed(wanted.instrument.venue, Topic.DEPTH, wanted.symbol)
+        self.backoff = backoff
+        self.counts = BookCounts()
+        self.dropped_levels = 0
+        self.syncs: dict[int, BookSync] = {}
+        self.shown_by = 0
+        """The connection whose book is shown; 0: none is whole."""
+        self.whole_since_ns = NEVER
+        self.next_ask_ns = NEVER
+        """When the present wish may be granted; NEVER: nothing is wished for."""
+        self.asked_ns = NEVER
+        self.acknowledged_by: int | None = None
+        """The connection whose cancelled subscription the venue has not acknowledged yet."""
+        self.as_of_ns = NEVER
+        self.venue_ms = NEVER
+        self.sequence = NEVER
+        self.told_mid = math.nan
+        self.version = 0
+        """Rises with everything that a reader of the book could notice."""
+        self._buffer_updates = buffer_updates
+
+    def take(self, update: BookUpdate, connection: int, now_ns: int) -> None:
+        """What that connection says."""
+        sync = self.syncs.get(connection)
+        if sync is None:
+            sync = self.syncs[connection] = BookSync(
+                self.wanted.adapter.book_rule, self.wanted.levels, self._buffer_updates, self.counts
+            )
+        sync.take(update)
+        self.version += 1
+        if connection >= self.shown_by:
+            self.as_of_ns, self.venue_ms, self.sequence = now_ns, update.ts_ms, update.sequence
+
+    @property
+    def book(self) -> Book | None:
+        """The one to be shown, None while none is whole."""
+        sync = self.syncs.get(self.shown_by)
+        return None if sync is None else sync.shown
+
+    @property
+    def state(self) -> BookState:
+        """Of the book that is shown, else of the newest connection's."""
+        sync = self.syncs.get(self.shown_by) or self.syncs.get(max(self.syncs, default=0))
+        return BookState.ABSENT if sync is None else sync.state
+
+    def choose(self) -> bool:
+        """Show the newest connection's book that is whole; True when there is one."""
+        whole = [number for number, sync in self.syncs.items() if sync.state is BookState.SYNCED]
+        chosen = max(whole, default=0)
+        if chosen != self.shown_by:
+            self.shown_by = chosen
+            self.version += 1
+        return chosen > 0
+
+    def would_lose_by(self, connection: int) -> bool:
+        """Whether showing that connection instead of the present one would be a loss: its book is not whole yet."""
+        if self.shown_by in (0, connection):
+            return False
+        sync = self.syncs.get(connection)
+        return sync is None or sync.state is not BookState.SYNCED
