@@ -26,18 +26,21 @@ from liqmap.sim.venues.running import VENUES, CaptureVenues, MarketVenues, Venue
 from liqmap.sim.venues.server import VenueServer
 
 T = TypeVar("T")
+PULSE_MS = 200
 Levels = dict[tuple[TakerSide, float], float]
 """Base quantity by side and price."""
 
 
-def default_book(price: float) -> Levels:
-    """Fifty levels a side around `price`, a basis point apart from half of one on, growing away from the middle."""
+def default_book(price: float, pulse: int = 0) -> Levels:
+    """Fifty levels a side around `price`, a basis point apart from half of one on, growing away from the middle. The
+    deepest bid beats with `pulse`: a book in which nothing moves is told of by no venue."""
     levels: Levels = {}
     for number in range(50):
         away = price * (number + 0.5) * 1e-4
-        levels[TakerSide.BUY, round(price - away, 1)] = levels[TakerSide.SELL, round(price + away, 1)] = (
+        levels[TakerSide.BUY, round(price - away, 6)] = levels[TakerSide.SELL, round(price + away, 6)] = (
             1.0 + number / 10
         )
+    levels[min(levels, key=lambda level: level[1])] += pulse / 10
     return levels
 
 
@@ -80,7 +83,9 @@ class ScriptedMarket:
         """What stands at that venue."""
         with self._lock:
             scripted = self._book[venue]
-            return default_book(self.last_price) if scripted is None else dict(scripted)
+            if scripted is not None:
+                return dict(scripted)
+            return default_book(self.last_price, (self._at_ms or 0) // PULSE_MS % 2)
 
     def set_book(self, venue: Venue, levels: Levels) -> None:
         """From now on exactly these levels stand there; they no longer follow the price."""
