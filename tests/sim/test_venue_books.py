@@ -22,7 +22,7 @@ from liqmap.sim.venues.okx_feed import OkxFeed
 from tests.sim.market_worlds import START_MS as BOOKED_START_MS
 from tests.sim.market_worlds import market, small
 from tests.sim.venue_client import DEADLINE_S, START_MS, client
-from tests.venue_servers import ScriptedMarket, venue_servers
+from tests.venue_servers import ScriptedMarket, default_book, venue_servers
 
 SWAP = "BTC-USDT-SWAP"
 BIDS, ASKS = TakerSide.BUY, TakerSide.SELL
@@ -338,7 +338,9 @@ def test_okx_updates_chain_from_the_snapshot_and_keep_400_levels_in_contracts() 
 
 
 def test_an_okx_book_at_rest_says_so_once_a_minute_with_equal_ids() -> None:
-    desk = Desk(Venue.OKX, ScriptedMarket("BTC", 60_000.0), step_ms=1000)
+    market = ScriptedMarket("BTC", 60_000.0)
+    market.set_book(Venue.OKX, default_book(60_000.0))
+    desk = Desk(Venue.OKX, market, step_ms=1000)
     snapshot = desk.subscribe(f"books/{SWAP}")["data"][0]
     desk.step(125)
     beats = [message["data"][0] for message in desk.told[f"books/{SWAP}"]]
