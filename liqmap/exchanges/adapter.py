@@ -10,7 +10,8 @@ It raises `Malformed` when the frame is not what the venue's documentation promi
 frame. A fact about an instrument outside the table is `Ignored`, never guessed.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Protocol
@@ -92,9 +93,6 @@ class VenueTime:
 
 
 Fact = Event | BookUpdate | VenueTime | Control | Ignored
-
-Prints = bytes
-"""Trades of one contract in order, packed: records of EVENT_DTYPE whose `sequence` is 0 (see `exchanges.prints`)."""
 
 
 class BookRule(Enum):
@@ -225,8 +223,9 @@ class Session(Protocol):
     def parse(self, raw: bytes, receive_ns: int) -> Sequence[Fact]:
         """What the frame said. Raises Malformed, and nothing else, whatever the bytes are."""
 
-    def read(self, raw: bytes, receive_ns: int) -> "Prints | Sequence[Fact]":
-        """As `parse`, but a frame of nothing but plain trades comes packed. Raises Malformed, and nothing else."""
+    def tape(self, frames: Iterator[bytes], receive_ns: int, told: "defaultdict[int, list[bytes]]") -> bytes | None:
+        """Pack plain trades into `told` (exchanges.prints) while nothing else comes: returns the first frame that is
+        anything else, of which nothing was told, or None when there are no more frames. Raises nothing."""
 
     def use(self, instruments: InstrumentTable) -> None:
         """From now on look contracts up in this table (a symbol was added or taken away)."""

@@ -1,26 +1,28 @@
 """Prints of the tape, packed the moment they are read.
 
 Nine frames of ten in a cascade are trades, and making an Event of one costs as much as decoding it, packing the Event
-as much again (docs/decisions/0017). So a frame that holds nothing but plain trades of one known contract becomes bytes
-at once: whole records of EVENT_DTYPE without their numbers. Whatever is unusual about a frame sends it the way of all
-other frames, where events are made one by one and where it is said what is wrong.
+as much again (docs/decisions/0017). So a link that carries trades reads them in a run (`Session.tape`): frame after
+frame that holds nothing but plain trades of one known contract becomes records of EVENT_DTYPE at once, still without
+their numbers. The first frame with anything unusual about it ends the run and goes the way of all other frames
+(`Session.parse`), where it is said what it is, or what is wrong with it.
 """
 
 import struct
-from collections.abc import Sequence
+from collections import defaultdict
 from typing import Final, NamedTuple
 
 from liqmap.domain.enums import Kind, TakerSide, Topic
-from liqmap.domain.event import EVENT_BYTES, NO_INSTRUMENT, Event
+from liqmap.domain.event import NO_INSTRUMENT, Event
 from liqmap.domain.instrument import Contracts, Instrument
-from liqmap.exchanges.adapter import Fact, Prints
+
+Prints = defaultdict[int, list[bytes]]
+"""By contract number its trades in order: records of EVENT_DTYPE whose `sequence` is 0."""
 
 pack_print: Final = struct.Struct("<8xqqdddqQ").pack
 """(receive_ns, venue_ms, price, qty_base, NAN, identity, ending) → one record; the ending is its last 8 bytes."""
 
 _ENDING: Final = struct.Struct("<BBBBHH")
-_RECORDS: Final = struct.Struct("<8xqqdddqBBBBHH")
-_PATH_FROM: Final = EVENT_BYTES - 4
+_RECORD: Final = struct.Struct("<8xqqdddqBBBBHH")
 
 
 class Traded(NamedTuple):
@@ -28,6 +30,7 @@ class Traded(NamedTuple):
 
     base: float
     """Base coin per unit of the venue's quantity."""
+    number: int
     buy: int
     sell: int
     """The ending of a record by the taker's side."""
@@ -45,9 +48,8 @@ class TradedContracts(dict[str, Traded | None]):
         contract = self._contracts[name]
         if contract is None or contract.number > NO_INSTRUMENT:  # a table without bounds: no record can name it
             return None
-        traded = self[name] = Traded(
-            contract.contract_base, _ending(contract, TakerSide.BUY), _ending(contract, TakerSide.SELL)
-        )
+        buy, sell = _ending(contract, TakerSide.BUY), _ending(contract, TakerSide.SELL)
+        traded = self[name] = Traded(contract.contract_base, contract.number, buy, sell)
         return traded
 
 
@@ -56,16 +58,6 @@ def _ending(contract: Instrument, side: TakerSide) -> int:
     return int.from_bytes(ending, "little")
 
 
-def path_of(prints: Prints) -> bytes:
-    """Topic and contract number of the prints, as four bytes of a record."""
-    return prints[_PATH_FROM:EVENT_BYTES]
-
-
-def events_of(prints: Prints) -> list[Event]:
-    """The same facts as events."""
-    return [Event._make(fields) for fields in _RECORDS.iter_unpack(prints)]
-
-
-def spelled(said: Prints | Sequence[Fact]) -> Sequence[Fact]:
-    """What a frame said, in facts only."""
-    return events_of(said) if isinstance(said, bytes) else said
+def event_of(record: bytes) -> Event:
+    """The same fact as an event."""
+    return Event._make(_RECORD.unpack(record))

@@ -6,17 +6,13 @@ counted once by the feeds and once by the alarm on sides.
 
 import logging
 import math
-from collections import defaultdict
-from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import chain
 from typing import Final
 
 from liqmap.domain.enums import Kind, Topic, Venue
-from liqmap.domain.event import EVENT_BYTES, MISSING, Event
+from liqmap.domain.event import MISSING, Event
 from liqmap.domain.instrument import InstrumentTable
-from liqmap.exchanges.adapter import Prints
-from liqmap.exchanges.prints import events_of, path_of
+from liqmap.exchanges.prints import Prints, event_of
 from liqmap.ingest.engine_time import EngineTime
 from liqmap.ingest.feeds import Feeds, FeedState
 from liqmap.ingest.gaps import Feed
@@ -27,6 +23,7 @@ from liqmap.logs import fields
 
 # Plain integers: looking a member of an enum up costs as much as anything else here does.
 _LIQUIDATION: Final = int(Kind.LIQUIDATION)
+_TRADES: Final = int(Topic.TRADE)
 _OPEN_INTEREST: Final = int(Kind.OPEN_INTEREST)
 _RATIO: Final = int(Kind.RATIO)
 _WATCHED: Final = frozenset({int(Kind.MARK_PRICE), _LIQUIDATION})
@@ -89,26 +86,21 @@ class EventFlow:
         self._count(path, source, 1)
         path.lane.add(event)
 
-    def take_prints(
-        self, prints: Sequence[Prints], source: str, overlap: Overlap | None = None, connection: int = 0
-    ) -> None:
-        """Prints that `source` said, in order: counted contract by contract, not one by one.
+    def take_prints(self, told: Prints, source: str, overlap: Overlap | None = None, connection: int = 0) -> None:
+        """Prints that `source` said: counted contract by contract, not one by one.
 
         Order is kept within each contract, and a venue has one contract of a symbol: so within each lane, too.
         """
-        if overlap is not None:
-            for event in chain.from_iterable(map(events_of, prints)):
-                self.take(event, source, overlap, connection)
-            return
-        apart: defaultdict[bytes, list[bytes]] = defaultdict(list)
-        for records in prints:
-            apart[path_of(records)].append(records)
-        for where, mine in apart.items():
-            path = self._paths.get(int.from_bytes(where, "little")) or self._path_of(events_of(mine[0])[0], source)
-            if path is not None:
-                events = sum(map(len, mine)) // EVENT_BYTES
-                self._count(path, source, events)
-                path.lane.extend(mine, events)
+        for number, records in told.items():
+            path = self._paths.get(number << 16 | _TRADES) or self._path_of(event_of(records[0]), source)
+            if path is None:
+                continue
+            if overlap is not None:
+                for record in records:
+                    self.take(event_of(record), source, overlap, connection)
+                continue
+            self._count(path, source, len(records))
+            path.lane.extend(records)
 
     def pass_on(self, event: Event, source: str) -> None:
         """A fact that another source than its feed's own adds to it: it says nothing of how that feed does."""

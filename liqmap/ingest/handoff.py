@@ -83,11 +83,17 @@ class Frames:
     receive_ns: int
     messages: list[bytes]
     dropped: int = 0
+    size: int = -1
+    """Bytes of the messages; counted when it is not given."""
+
+    def __post_init__(self) -> None:
+        if self.size < 0:
+            object.__setattr__(self, "size", sum(map(len, self.messages)))
 
     @property
     def cost(self) -> tuple[int, int]:
         """Frames and bytes that it takes in the queue."""
-        return len(self.messages), sum(map(len, self.messages))
+        return len(self.messages), self.size
 
 
 @dataclass(frozen=True, slots=True)

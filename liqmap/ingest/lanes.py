@@ -38,18 +38,15 @@ class Lane:
     next_sequence: int
     journal: JournalSink | None = None
     waiting: list[bytes] = field(default_factory=list)
-    events: int = 0
-    """So many wait."""
 
     def add(self, event: Event) -> None:
         """Keep it for the next write."""
-        self.extend([event.packed(0)], 1)
+        self.extend([event.packed(0)])
 
-    def extend(self, records: list[bytes], events: int) -> None:
-        """Keep for the next write what is packed already: whole records, `events` in all."""
+    def extend(self, records: list[bytes]) -> None:
+        """Keep for the next write what is packed already, one record each."""
         self.waiting += records
-        self.events += events
-        if self.events >= _FLUSH_EVENTS:
+        if len(self.waiting) >= _FLUSH_EVENTS:
             self.flush()
 
     def tick(self, receive_ns: int) -> None:
@@ -61,7 +58,7 @@ class Lane:
         if not self.waiting:
             return
         packed = bytearray().join(self.waiting)
-        after = self.next_sequence + self.events
+        after = self.next_sequence + len(self.waiting)
         numbers = np.frombuffer(packed, dtype=EVENT_DTYPE)["sequence"]
         numbers[:] = np.arange(self.next_sequence, after, dtype=np.uint64)
         written = bytes(packed)
@@ -70,4 +67,3 @@ class Lane:
         self.sink.write(written)
         self.next_sequence = after
         self.waiting.clear()
-        self.events = 0

@@ -9,6 +9,7 @@ import logging
 import queue
 import threading
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final, Protocol
 
 from liqmap.clock import Clock
@@ -25,16 +26,16 @@ from liqmap.exchanges.adapter import (
     Ignored,
     LinkPlan,
     Malformed,
-    Prints,
     Session,
 )
-from liqmap.exchanges.prints import events_of
+from liqmap.exchanges.prints import Prints, event_of
 from liqmap.ingest.desk import DepthDesk
 from liqmap.ingest.engine_time import EngineTime
 from liqmap.ingest.feeds import Feeds
 from liqmap.ingest.flow import EventFlow
 from liqmap.ingest.handoff import (
     BadFrames,
+    Cargo,
     Changed,
     Ended,
     Frames,
@@ -44,6 +45,7 @@ from liqmap.ingest.handoff import (
     Opened,
     Polled,
     PollFailed,
+    cargo_of,
 )
 from liqmap.ingest.lanes import Lane
 from liqmap.ingest.link import Delivering, Order
@@ -83,6 +85,11 @@ class Listener:
     told_ns: dict[int, int] = field(default_factory=dict)
     probed: bool = True
     """False: it carries quiet streams only, so anything at all confirms it."""
+    is_tape: bool = field(init=False)
+    """It carries trades only, and does so for ever: changes of its plan are other symbols."""
+
+    def __post_init__(self) -> None:
+        self.is_tape = cargo_of(self.plan) is Cargo.TRADES
 
 
 class FrameLog(Protocol):
@@ -302,7 +309,7 @@ class Router:
             source.dropped += message.dropped
             self.feeds.overran(message.source, now_ns)
             self.desk.dropped(message.source, message.connection, message.dropped, now_ns)
-        source.size += sum(map(len, message.messages))
+        source.size += message.size
         source.last_frame_ns = now_ns
         self.frames += len(message.messages)
         newest, data = self._read(message, listener, session, now_ns)
@@ -314,36 +321,33 @@ class Router:
     def _read(self, message: Frames, listener: Listener, session: Session, now_ns: int) -> tuple[Event | None, bool]:
         """What the frames said, into the lanes: the newest event, and whether there was other market data.
 
-        Prints are gathered while nothing else comes between them, so that what is counted is counted once for many.
+        A link of trades reads them in runs; every frame that ends a run is read like those of other links.
         """
-        read, prints = session.read, list[Prints]()
+        frames, told = iter(message.messages), Prints(list)
         newest: Event | None = None
         data = False
-        for raw in message.messages:
+        for raw in iter(partial(session.tape, frames, now_ns, told), None) if listener.is_tape else frames:
+            newest = self._tell_prints(told, message, listener) or newest
             try:
-                said = read(raw, now_ns)
+                facts = session.parse(raw, now_ns)
             except Malformed as error:
                 self.set_aside.take(message.source, now_ns, error.why, error.field, raw, len(raw))
                 continue
-            if isinstance(said, bytes):
-                prints.append(said)
-                continue
-            for fact in said:
+            for fact in facts:
                 if type(fact) is Event:
-                    self._tell_prints(prints, message, listener)
                     self.flow.take(fact, message.source, listener.overlap, message.connection)
                     newest = fact
                 else:
                     data |= self._no_event(fact, message, listener)
-        return self._tell_prints(prints, message, listener) or newest, data
+        return self._tell_prints(told, message, listener) or newest, data
 
-    def _tell_prints(self, prints: list[Prints], message: Frames, listener: Listener) -> Event | None:
-        """Hand over the prints gathered so far; the newest of them."""
-        if not prints:
+    def _tell_prints(self, told: Prints, message: Frames, listener: Listener) -> Event | None:
+        """Hand over the prints of a run; one of the newest."""
+        if not told:
             return None
-        self.flow.take_prints(prints, message.source, listener.overlap, message.connection)
-        newest = events_of(prints[-1])[-1]
-        prints.clear()
+        self.flow.take_prints(told, message.source, listener.overlap, message.connection)
+        newest = event_of(next(reversed(told.values()))[-1])
+        told.clear()
         return newest
 
     def _delivers(self, message: Frames, listener: Listener, now_ns: int) -> None:

@@ -138,7 +138,7 @@ def _parse_and_decode(name: str, effort: float) -> tuple[float, float]:
     """Seconds per frame, parsed and decoded only, taken turn by turn so that a busy machine slows both alike."""
     venue, raw, wanted = FRAMES[name]
     decode: Callable[[bytes], Any] = msgspec.json.Decoder(wanted, strict=False).decode
-    parse = ADAPTERS[venue].session(TABLE).read
+    parse = ADAPTERS[venue].session(TABLE).parse
     number = max(int(20_000 * effort), 50)
     turns = [
         (seconds_each(lambda: parse(raw, 1), number, 1), seconds_each(lambda: decode(raw), number, 1))
@@ -149,12 +149,11 @@ def _parse_and_decode(name: str, effort: float) -> tuple[float, float]:
 
 def _mixed(effort: float) -> Row:
     sessions = {venue: adapter.session(TABLE) for venue, adapter in ADAPTERS.items()}
-    frames = [(sessions[FRAMES[name][0]].read, FRAMES[name][1]) for name, share in MIX.items() for _ in range(share)]
+    frames = [(sessions[FRAMES[name][0]].parse, FRAMES[name][1]) for name, share in MIX.items() for _ in range(share)]
 
     def run() -> None:
-        for read, raw in frames:
-            said = read(raw, 1)
-            for fact in () if isinstance(said, bytes) else said:
+        for parse, raw in frames:
+            for fact in parse(raw, 1):
                 if isinstance(fact, Event):
                     fact.packed(1)
 

@@ -1,17 +1,16 @@
-"""Plain trades come packed: the same facts as events, and only where nothing about the frame is unusual."""
+"""Links of trades read them in runs: packed, the same facts as events, and only while nothing unusual comes."""
 
 import json
 from typing import Any
 
-import numpy as np
 import pytest
 
 from liqmap.domain.enums import TakerSide, Venue
-from liqmap.domain.event import EVENT_DTYPE, Event
+from liqmap.domain.event import Event
 from liqmap.domain.instrument import Instrument, InstrumentTable
 from liqmap.exchanges.adapter import Ignored, Malformed
 from liqmap.exchanges.facts import trade
-from liqmap.exchanges.prints import events_of, path_of
+from liqmap.exchanges.prints import Prints, event_of
 from liqmap.exchanges.registry import ADAPTERS
 
 BINANCE = Instrument(Venue.BINANCE, "BTCUSDT", 1.0, "BTC", 5)
@@ -37,13 +36,20 @@ def okx(*changes: dict[str, Any]) -> dict[str, Any]:
     return {"arg": {"channel": "trades", "instId": "BTC-USDT-SWAP"}, "data": [row | change for change in changes]}
 
 
-def read(venue: Venue, frame: dict[str, Any], table: InstrumentTable = TABLE) -> Any:
-    return ADAPTERS[venue].session(table).read(json.dumps(frame, separators=(",", ":")).encode(), 99)
+def raw(frame: dict[str, Any]) -> bytes:
+    return json.dumps(frame, separators=(",", ":")).encode()
+
+
+def run(venue: Venue, *frames: bytes, table: InstrumentTable = TABLE) -> tuple[bytes | None, Prints, list[bytes]]:
+    """What ended the run, what was told until then, and what was not looked at."""
+    told, left = Prints(list), iter(frames)
+    return ADAPTERS[venue].session(table).tape(left, 99, told), told, list(left)
 
 
 BUY, SELL = TakerSide.BUY, TakerSide.SELL
 PLAIN = [
     (Venue.BINANCE, binance(), [trade(BINANCE, 99, T, 60000.5, 0.016, SELL, 42)]),
+    (Venue.BINANCE, binance(e="trade", t=43, X="MARKET"), [trade(BINANCE, 99, T, 60000.5, 0.016, SELL, 43)]),
     (Venue.BINANCE, binance(m=False), [trade(BINANCE, 99, T, 60000.5, 0.016, BUY, 42)]),
     (
         Venue.BYBIT,
@@ -60,16 +66,24 @@ PLAIN = [
 
 @pytest.mark.parametrize(("venue", "frame", "events"), PLAIN)
 def test_plain_prints_are_the_same_events_packed(venue: Venue, frame: dict[str, Any], events: list[Event]) -> None:
-    said = read(venue, frame)
-    assert said == b"".join(event.packed(0) for event in events)
-    assert [event.packed(0) for event in events_of(said)] == [event.packed(0) for event in events]
-    first = np.frombuffer(said, EVENT_DTYPE)[0]
-    assert int.from_bytes(path_of(said), "little") == int(first["instrument"]) << 16 | int(first["topic"])
+    ended, told, left = run(venue, raw(frame), raw(frame))
+    assert (ended, left) == (None, [])
+    assert told == {events[0].instrument: [event.packed(0) for event in (*events, *events)]}
+    assert [event_of(record).packed(0) for record in told[events[0].instrument]] == told[events[0].instrument]
+    apart = ADAPTERS[venue].session(TABLE).parse(raw(frame), 99)
+    assert [fact.packed(0) for fact in apart if isinstance(fact, Event)] == [event.packed(0) for event in events]
+
+
+def test_prints_of_several_contracts_are_told_apart_each_in_its_order() -> None:
+    other = raw(bybit({"s": "ETHUSDT", "p": "3000"}, {"s": "ETHUSDT", "p": "3001"}))
+    _, told, _ = run(Venue.BYBIT, raw(bybit({"p": "1"})), other, raw(bybit({"p": "2"})))
+    assert {number: [event_of(one).price for one in told[number]] for number in told} == {6: [1, 2], 8: [3000, 3001]}
 
 
 UNUSUAL = [
     (Venue.BINANCE, binance(s="ETHUSDT")),
     (Venue.BINANCE, binance(st=2)),
+    (Venue.BINANCE, binance(e="trade", t=5, X="INSURANCE_FUND")),
     (Venue.BYBIT, bybit({}, {"BT": True})),
     (Venue.BYBIT, bybit({}, {"s": "ETHUSDT"})),
     (Venue.BYBIT, bybit({"s": "XUSDT"})),
@@ -80,11 +94,23 @@ UNUSUAL = [
 
 
 @pytest.mark.parametrize(("venue", "frame"), UNUSUAL)
-def test_what_is_unusual_about_a_frame_is_told_fact_by_fact(venue: Venue, frame: dict[str, Any]) -> None:
-    said = read(venue, frame)
-    assert not isinstance(said, bytes)
-    assert said
-    assert all(isinstance(fact, Event | Ignored) for fact in said)
+def test_an_unusual_frame_ends_the_run_and_is_told_fact_by_fact(venue: Venue, frame: dict[str, Any]) -> None:
+    plain = raw(next(frame for known, frame, _ in PLAIN if known is venue))
+    ended, told, left = run(venue, plain, raw(frame), plain)
+    assert (ended, left) == (raw(frame), [plain])
+    assert sum(map(len, told.values())) == len(next(events for known, _, events in PLAIN if known is venue))
+    facts = ADAPTERS[venue].session(TABLE).parse(raw(frame), 99)
+    assert facts
+    assert all(isinstance(fact, Event | Ignored) for fact in facts)
+
+
+NO_PRINTS = [b"", b"pong", b"{", b"null", b"[]", b"\xff\xfe", b'{"stream":1,"data":{}}', '{"x":"\u00e9"}'.encode()]
+
+
+@pytest.mark.parametrize("venue", ADAPTERS)
+@pytest.mark.parametrize("frame", NO_PRINTS)
+def test_whatever_is_no_print_ends_the_run_and_raises_nothing(venue: Venue, frame: bytes) -> None:
+    assert run(venue, frame) == (frame, {}, [])
 
 
 ABSURD = [
@@ -96,20 +122,22 @@ ABSURD = [
 
 @pytest.mark.parametrize(("venue", "frame", "field"), ABSURD)
 def test_one_absurd_row_costs_its_frame_and_is_named(venue: Venue, frame: dict[str, Any], field: str) -> None:
+    assert run(venue, raw(frame)) == (raw(frame), {}, [])
     with pytest.raises(Malformed) as caught:
-        read(venue, frame)
+        ADAPTERS[venue].session(TABLE).parse(raw(frame), 99)
     assert caught.value.field == field
 
 
 def test_a_contract_that_no_record_can_number_is_told_as_events() -> None:
     table = InstrumentTable([Instrument(Venue.BINANCE, "BTCUSDT", 1.0, "BTC", 70_000)])
-    (event,) = read(Venue.BINANCE, binance(), table)
-    assert event.instrument == 70_000
+    assert run(Venue.BINANCE, raw(binance()), table=table) == (raw(binance()), {}, [])
 
 
 def test_a_contract_that_changes_its_size_is_counted_anew() -> None:
-    session = ADAPTERS[Venue.OKX].session(TABLE)
-    raw = json.dumps(okx({}), separators=(",", ":")).encode()
-    assert events_of(session.read(raw, 1))[0].quantity == pytest.approx(0.03)  # type: ignore[arg-type]
-    session.use(InstrumentTable([Instrument(Venue.OKX, "BTC-USDT-SWAP", 0.1, "BTC", 7)]))
-    assert events_of(session.read(raw, 1))[0].quantity == pytest.approx(0.3)  # type: ignore[arg-type]
+    session, quantities = ADAPTERS[Venue.OKX].session(TABLE), []
+    for size in (0.01, 0.1):
+        session.use(InstrumentTable([Instrument(Venue.OKX, "BTC-USDT-SWAP", size, "BTC", 7)]))
+        told = Prints(list)
+        session.tape(iter([raw(okx({}))]), 1, told)
+        quantities.append(event_of(told[7][0]).quantity)
+    assert quantities == pytest.approx([0.03, 0.3])

@@ -1,5 +1,6 @@
 """The router on a manual clock: numbers, time, gaps, one series per contract, one owner."""
 
+import math
 import queue
 import sys
 import threading
@@ -293,17 +294,29 @@ def test_many_threads_hand_over_while_the_router_counts_and_paints(desk: Desk) -
     assert len(set(desk.events(Kind.TRADE)["detail"])) == len(sources) * (rounds - 1)
 
 
-def test_prints_come_in_their_order_among_everything_else_and_are_counted_one_by_one(desk: Desk) -> None:
-    desk.open()
-    wrapped = [{"stream": "btcusdt@aggTrade", "data": trade(number)} for number in range(6)]
-    desk.frames(*wrapped[:3], mark(), *wrapped[3:5], forced("SELL"), wrapped[5], trade(6))
-    desk.turn()
-    told = desk.events(Kind.TRADE, Kind.MARK_PRICE, Kind.LIQUIDATION)
-    kinds = [Kind.TRADE] * 3 + [Kind.MARK_PRICE] + [Kind.TRADE] * 2 + [Kind.LIQUIDATION] + [Kind.TRADE] * 2
-    assert list(told["kind"]) == kinds
-    assert list(told["detail"][told["kind"] == Kind.TRADE]) == [0, 1, 2, 3, 4, 5, 6]
-    assert desk.feeds.feeds[Feed(Venue.BINANCE, Topic.TRADE, "BTC")].events == 7
-    assert desk.router.flow.events == len(told)
+def test_a_link_of_trades_reads_runs_and_whatever_stands_between_them(desk: Desk) -> None:
+    orders: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    streams = tuple(Stream(f"{symbol.lower()}usdt@aggTrade", Topic.TRADE, (symbol,)) for symbol in NAMES)
+    plan = LinkPlan(Venue.BINANCE, "trades", "ws://x", streams)
+    desk.router.listeners["binance/trades"] = Listener(Venue.BINANCE, ADAPTERS[Venue.BINANCE], orders, plan)
+    desk.feeds.follow("binance/trades", SourceState(Venue.BINANCE, "trades", True), (), desk.router.time.now_ns)
+    wrapped = [
+        msgspec.json.encode({"stream": "s", "data": trade(number, symbol=("BTCUSDT", "ETHUSDT")[number % 2])})
+        for number in range(8)
+    ]
+    acknowledged, broken, plain = b'{"result":null,"id":1}', b"{", msgspec.json.encode(trade(8))
+    frames = [acknowledged, *wrapped[:3], broken, *wrapped[3:], plain]
+    for connection in (1, 2):
+        desk.handoff.announce(Opened("binance/trades", connection, desk.clock.now_ns()))
+    for connection in (1, 2):
+        desk.handoff.give(Frames("binance/trades", connection, desk.clock.now_ns(), frames))
+        desk.turn()
+    assert list(desk.events(Kind.TRADE)["detail"]) == [0, 2, 4, 6, 8]
+    assert list(desk.events(Kind.TRADE, symbol="ETH")["detail"]) == [1, 3, 5, 7], "what two connections say counts once"
+    assert desk.feeds.feeds[Feed(Venue.BINANCE, Topic.TRADE, "BTC")].events == 5
+    assert desk.feeds.venues[Venue.BINANCE].malformed == 2
+    assert orders.get_nowait() == Delivering(1)
+    assert not math.isnan(desk.feeds.venues[Venue.BINANCE].lag_ms)
 
 
 def test_trades_given_up_under_load_are_a_gap_in_the_ring_and_on_the_board_and_are_counted(desk: Desk) -> None:

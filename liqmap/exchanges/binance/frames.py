@@ -4,7 +4,7 @@ Side of a liquidation: `o.S` is the side of the closing order, so SELL closes a 
 `st` (since mid-2026) is 1 for USD-M; COIN-M rows leak into all-market streams and count contracts of dollars.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from math import isnan
 from typing import Any, Final, Literal, cast
@@ -21,7 +21,6 @@ from liqmap.exchanges.adapter import (
     Fact,
     Ignored,
     Malformed,
-    Prints,
 )
 from liqmap.exchanges.binance.listing import refused_name
 from liqmap.exchanges.facts import (
@@ -35,7 +34,7 @@ from liqmap.exchanges.facts import (
     mark_price,
     trade,
 )
-from liqmap.exchanges.prints import TradedContracts, pack_print, spelled
+from liqmap.exchanges.prints import Prints, TradedContracts, pack_print
 from liqmap.exchanges.wire import (
     DECODING_FAULTS,
     UNUSED_NAMES,
@@ -242,26 +241,36 @@ class BinanceSession:
         self._contracts = instruments.of(Venue.BINANCE)
         self._traded = TradedContracts(self._contracts)
 
+    def tape(self, frames: Iterator[bytes], receive_ns: int, told: Prints) -> bytes | None:
+        """Plain trades, packed; the first frame that is anything else."""
+        decode, contracts = _wrapped, self._traded
+        for raw in frames:
+            if not raw.isascii():
+                return raw
+            try:
+                row = decode(raw).data
+            except DECODING_FAULTS:
+                return raw
+            if type(row) is not AggTrade and not (type(row) is Trade and row.X == "MARKET" and row.q > 0.0):
+                return raw
+            traded = contracts[row.s]
+            if traded is None or row.st != USD_M:
+                return raw
+            price, base = row.p, row.q * traded.base
+            if not 0.0 < price * base <= MAX_NOTIONAL_USD:
+                return raw
+            ending = traded.sell if row.m else traded.buy  # m: the buyer was the maker
+            told[traded.number].append(pack_print(receive_ns, row.T, price, base, NAN, row.a, ending))
+        return None
+
     def parse(self, raw: bytes, receive_ns: int) -> Sequence[Fact]:
         """What the frame said. Raises Malformed."""
-        return spelled(self.read(raw, receive_ns))
-
-    def read(self, raw: bytes, receive_ns: int) -> Prints | Sequence[Fact]:
-        """What the frame said, a plain trade packed. Raises Malformed."""
         if not raw.isascii():
             check_utf8(raw)
         try:
-            row = _wrapped(raw).data
+            payload = _wrapped(raw).data
         except DECODING_FAULTS as error:
             return self._unusual(raw, receive_ns, error)
-        if type(row) is AggTrade and (traded := self._traded[row.s]) is not None and row.st == USD_M:
-            base = row.q * traded.base
-            if row.p * base <= MAX_NOTIONAL_USD:  # m: the buyer was the maker
-                ending = traded.sell if row.m else traded.buy
-                return pack_print(receive_ns, row.T, row.p, base, NAN, row.a, ending)
-        return self._facts(row, receive_ns)
-
-    def _facts(self, payload: Payload | list[Payload], receive_ns: int) -> Sequence[Fact]:
         handle = _HANDLERS.get(type(payload))
         if handle is None:
             return self._rows(cast(list[Payload], payload), receive_ns, "data.")

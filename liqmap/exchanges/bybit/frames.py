@@ -4,7 +4,7 @@ Side of a liquidation: `S` is the side of the POSITION, so Buy means that a LONG
 the side of the order. `openInterest` counts long and short, twice the one-sided value of the other venues.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from math import isnan
 from typing import Any, Final, Generic, Literal, TypeVar
@@ -21,7 +21,6 @@ from liqmap.exchanges.adapter import (
     Fact,
     Ignored,
     Malformed,
-    Prints,
 )
 from liqmap.exchanges.bybit.listing import refused_name
 from liqmap.exchanges.facts import (
@@ -36,7 +35,7 @@ from liqmap.exchanges.facts import (
     open_interest,
     trade,
 )
-from liqmap.exchanges.prints import TradedContracts, pack_print, spelled
+from liqmap.exchanges.prints import Prints, TradedContracts, pack_print
 from liqmap.exchanges.wire import (
     DECODING_FAULTS,
     UNUSED_NAMES,
@@ -61,9 +60,6 @@ from liqmap.exchanges.wire import (
 
 _TAKER: Final[Mapping[str, int]] = {"Buy": BUY, "Sell": SELL}
 _LIQUIDATED: Final[Mapping[str, int]] = {"Buy": LONG, "Sell": SHORT}
-
-
-_NAME_FROM: Final = len("publicTrade.")
 
 
 class TradeRow(Struct, gc=False):
@@ -166,12 +162,32 @@ class BybitSession:
         self._contracts = instruments.of(Venue.BYBIT)
         self._traded = TradedContracts(self._contracts)
 
+    def tape(self, frames: Iterator[bytes], receive_ns: int, told: Prints) -> bytes | None:
+        """Plain trades, packed; the first frame that is anything else."""
+        contracts = self._traded
+        for raw in frames:
+            if not (raw.startswith(_TAPE) and raw.isascii()):
+                return raw
+            try:
+                rows = _tape(raw).data
+            except DECODING_FAULTS:
+                return raw
+            name = rows[0].s if rows else ""
+            traded = contracts[name]
+            if traded is None:
+                return raw
+            records = []
+            for row in rows:
+                price, base = row.p, row.v * traded.base
+                if price * base > MAX_NOTIONAL_USD or row.s != name or row.BT:
+                    return raw
+                ending = traded.sell if row.S == "Sell" else traded.buy
+                records.append(pack_print(receive_ns, row.T, price, base, NAN, MISSING, ending))
+            told[traded.number] += records
+        return None
+
     def parse(self, raw: bytes, receive_ns: int) -> Sequence[Fact]:
         """What the frame said. Raises Malformed."""
-        return spelled(self.read(raw, receive_ns))
-
-    def read(self, raw: bytes, receive_ns: int) -> Prints | Sequence[Fact]:
-        """What the frame said, plain trades packed. Raises Malformed."""
         if not raw.isascii():
             check_utf8(raw)
         topic = _BY_START.get(raw[:START])
@@ -186,7 +202,7 @@ class BybitSession:
             return self._unusual(raw, receive_ns)
         return handle(self, frame, receive_ns)
 
-    def _unusual(self, raw: bytes, receive_ns: int) -> Prints | Sequence[Fact]:
+    def _unusual(self, raw: bytes, receive_ns: int) -> Sequence[Fact]:
         """Control frames, topics that are not used, and frames spelled in another way than the venue's."""
         message = decode_any(raw)
         if not isinstance(message, dict):
@@ -204,21 +220,7 @@ class BybitSession:
             refuse(error, raw)
         return handle(self, frame, receive_ns)
 
-    def _trades(self, frame: Frame[tuple[TradeRow, ...]], receive_ns: int) -> Prints | Sequence[Fact]:
-        name = frame.topic[_NAME_FROM:]
-        traded = self._traded[name]
-        if traded is None:
-            return self._trades_apart(frame, receive_ns)
-        records = []
-        for row in frame.data:
-            base = row.v * traded.base
-            if row.p * base > MAX_NOTIONAL_USD or row.s != name or row.BT:
-                return self._trades_apart(frame, receive_ns)
-            ending = traded.sell if row.S == "Sell" else traded.buy
-            records.append(pack_print(receive_ns, row.T, row.p, base, NAN, MISSING, ending))
-        return b"".join(records) or (Ignored("no rows"),)
-
-    def _trades_apart(self, frame: Frame[tuple[TradeRow, ...]], receive_ns: int) -> Sequence[Fact]:
+    def _trades(self, frame: Frame[tuple[TradeRow, ...]], receive_ns: int) -> Sequence[Fact]:
         contracts = self._contracts
         facts: list[Fact] = []
         for row in frame.data:
@@ -306,7 +308,7 @@ def _not_used(_session: BybitSession, frame: Frame[Any], _receive_ns: int) -> Se
     return (Ignored(f"{frame.topic.partition('.')[0]} not used"),)
 
 
-_Handler = Callable[[BybitSession, Any, int], Prints | Sequence[Fact]]
+_Handler = Callable[[BybitSession, Any, int], Sequence[Fact]]
 
 
 def _topic(name: str, data: Any, handler: _Handler) -> tuple[str, Callable[[bytes], Any], _Handler]:
@@ -323,6 +325,9 @@ _TOPICS: Final = {
         ("kline", Any, _not_used),
     )
 }
+
+_TAPE: Final = b'{"topic":"publicTrade.'
+_tape: Callable[[bytes], Frame[tuple[TradeRow, ...]]] = _TOPICS["publicTrade"][1]
 
 START: Final = len('{"topic":"') + 5
 """So many bytes tell the topics apart in the venue's usual spelling; every other spelling takes the slower way."""

@@ -4,7 +4,7 @@ Side of a liquidation: `side` is the closing order's, so sell closes a LONG; `po
 base = sz × ctVal × ctMult, which the instrument table knows; a contract that is not in it is refused.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from math import isnan
 from typing import Any, Final
@@ -19,7 +19,6 @@ from liqmap.exchanges.adapter import (
     Fact,
     Ignored,
     Malformed,
-    Prints,
 )
 from liqmap.exchanges.facts import (
     BUY,
@@ -45,7 +44,7 @@ from liqmap.exchanges.okx.rows import (
     MarkRow,
     TradeRow,
 )
-from liqmap.exchanges.prints import TradedContracts, pack_print, spelled
+from liqmap.exchanges.prints import Prints, TradedContracts, pack_print
 from liqmap.exchanges.wire import (
     DECODING_FAULTS,
     UNUSED_NAMES,
@@ -95,12 +94,32 @@ class OkxSession:
         self._contracts = instruments.of(Venue.OKX)
         self._traded = TradedContracts(self._contracts)
 
+    def tape(self, frames: Iterator[bytes], receive_ns: int, told: Prints) -> bytes | None:
+        """Plain trades, packed; the first frame that is anything else."""
+        contracts = self._traded
+        for raw in frames:
+            if not (raw.startswith(_TAPE) and raw.isascii()):
+                return raw
+            try:
+                rows = _tape(raw).data
+            except DECODING_FAULTS:
+                return raw
+            name = rows[0].instId if rows else ""
+            traded = contracts[name]
+            if traded is None:
+                return raw
+            records = []
+            for row in rows:
+                price, base = row.px, row.sz * traded.base
+                if price * base > MAX_NOTIONAL_USD or row.instId != name:
+                    return raw
+                ending = traded.sell if row.side == "sell" else traded.buy
+                records.append(pack_print(receive_ns, row.ts, price, base, NAN, row.tradeId, ending))
+            told[traded.number] += records
+        return None
+
     def parse(self, raw: bytes, receive_ns: int) -> Sequence[Fact]:
         """What the frame said. Raises Malformed."""
-        return spelled(self.read(raw, receive_ns))
-
-    def read(self, raw: bytes, receive_ns: int) -> Prints | Sequence[Fact]:
-        """What the frame said, plain trades packed. Raises Malformed."""
         if not raw.isascii():
             check_utf8(raw)
         channel = _BY_START.get(raw[:START])
@@ -115,7 +134,7 @@ class OkxSession:
             return self._unusual(raw, receive_ns)
         return handle(self, frame, receive_ns)
 
-    def _unusual(self, raw: bytes, receive_ns: int, fault: Exception | None = None) -> Prints | Sequence[Fact]:
+    def _unusual(self, raw: bytes, receive_ns: int, fault: Exception | None = None) -> Sequence[Fact]:
         """Events about the connection, channels that are not used, frames spelled in another way than the venue's."""
         if raw == b"pong":  # the one frame that is not JSON
             return (Control(ControlKind.PONG),)
@@ -140,21 +159,7 @@ class OkxSession:
             refuse(error, raw)
         return handle(self, frame, receive_ns)
 
-    def _trades(self, frame: Frame[TradeRow], receive_ns: int) -> Prints | Sequence[Fact]:
-        name = frame.arg.instId
-        traded = self._traded[name]
-        if traded is None:
-            return self._trades_apart(frame, receive_ns)
-        records = []
-        for row in frame.data:
-            base = row.sz * traded.base
-            if row.px * base > MAX_NOTIONAL_USD or row.instId != name:
-                return self._trades_apart(frame, receive_ns)
-            ending = traded.sell if row.side == "sell" else traded.buy
-            records.append(pack_print(receive_ns, row.ts, row.px, base, NAN, row.tradeId, ending))
-        return b"".join(records) or (Ignored("no rows"),)
-
-    def _trades_apart(self, frame: Frame[TradeRow], receive_ns: int) -> Sequence[Fact]:
+    def _trades(self, frame: Frame[TradeRow], receive_ns: int) -> Sequence[Fact]:
         contracts = self._contracts
         facts: list[Fact] = []
         for row in frame.data:
@@ -297,7 +302,7 @@ def _not_used(_session: OkxSession, frame: Frame[Any], _receive_ns: int) -> Sequ
     return (Ignored(f"{frame.arg.channel} not used"),)
 
 
-_Handler = Callable[[OkxSession, Any, int], Prints | Sequence[Fact]]
+_Handler = Callable[[OkxSession, Any, int], Sequence[Fact]]
 
 
 def _channel(name: str, row: Any, handler: _Handler) -> tuple[str, Callable[[bytes], Any], _Handler]:
@@ -320,6 +325,9 @@ _CHANNELS: Final = {
         ("bbo-tbt", Any, _not_used),
     )
 }
+
+_TAPE: Final = b'{"arg":{"channel":"trades","instId":"'
+_tape: Callable[[bytes], Frame[TradeRow]] = _CHANNELS["trades"][1]
 
 START: Final = len('{"arg":{"channel":"') + 7
 """So many bytes tell the channels apart in the venue's usual spelling; every other spelling takes the slower way."""
