@@ -248,7 +248,7 @@ def books_alone(updates: list[BookUpdate]) -> None:
             sync.begin(update)
         else:
             sync.take(update)
-    assert all(sync.shown is not None and sync.sequence_gaps == 0 for sync in books.values())
+    assert all(sync.shown is not None for sync in books.values())
 
 
 def packed_events(parts: list[Part]) -> list[list[bytes]]:
