@@ -23,9 +23,9 @@ from typing import Final
 
 from msgspec import structs
 
-from liqmap import logs
 from liqmap.cli.configured import configured
 from liqmap.cli.progress import ProgressLine
+from liqmap.cli.remarks import remarks_of
 from liqmap.cli.venues_child import VenuesFailed, simulated_venues
 from liqmap.clock import SystemClock
 from liqmap.config import EXIT_CONFIG, Config, ConfigError
@@ -56,8 +56,11 @@ class _Stop:
 def main(given: Sequence[str]) -> int:
     """The command."""
     arguments = _arguments(given)
-    logs.setup("record", "WARNING", None)
-    stop = _Stop()
+    with remarks_of("liqmap record"):
+        return _run(arguments, _Stop())
+
+
+def _run(arguments: argparse.Namespace, stop: _Stop) -> int:
     try:
         effective = configured(arguments.config)
         config = _only(effective.config, arguments.symbol)

@@ -18,10 +18,10 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
-from liqmap import logs
 from liqmap.backtest.replay import Replay
 from liqmap.cli.configured import configured
 from liqmap.cli.progress import ProgressLine
+from liqmap.cli.remarks import remarks_of
 from liqmap.config import EXIT_CONFIG, Config, ConfigError, Effective
 from liqmap.engine.spec import EngineSpec
 from liqmap.ingest.foreign_recording import foreign_events
@@ -43,7 +43,11 @@ class _Refused(Exception):
 def main(given: Sequence[str]) -> int:
     """The command."""
     arguments = _arguments(given)
-    logs.setup("replay", "WARNING", None)
+    with remarks_of("liqmap replay"):
+        return _replay(arguments)
+
+
+def _replay(arguments: argparse.Namespace) -> int:
     try:
         effective = configured(arguments.config)
         arguments.out.mkdir(parents=True, exist_ok=True)

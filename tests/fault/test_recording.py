@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from liqmap.backtest.replay import Replay
 from liqmap.clock import SystemClock
 from liqmap.config import Config
 from liqmap.domain.enums import Kind, PositionSide, Source, Venue
@@ -20,6 +21,7 @@ from liqmap.ingest.recording import Recording
 from liqmap.store.capture import describe
 from liqmap.store.journal_reader import Events, SymbolJournalReader
 from tests.fault.test_ingest_sockets import FAST, TRADED, config_of, trade_everywhere
+from tests.unit.engine_tape import BTC
 from tests.venue_servers import RunningVenues, ScriptedMarket, venue_servers
 
 DEADLINE_S = 30.0
@@ -76,10 +78,17 @@ def without_ticks(events: NDArray[np.void]) -> list[Any]:
     return [repr(row) for row in said[names].tolist()]
 
 
+def digest_of(events: dict[str, NDArray[np.void]]) -> str:
+    replay = Replay(lambda _symbol: BTC)
+    for symbol, taken in events.items():
+        replay.feed(symbol, taken)
+    return replay.close()
+
+
 def test_a_recording_plays_again_to_what_was_journalled(tmp_path: Path) -> None:
     markets = [ScriptedMarket(symbol, price) for symbol, price in (("BTC", 60_000.0), ("ETH", 3_000.0))]
     with venue_servers(*markets) as venues:
-        config = quick(venues, "BTC", "ETH", silent_after_s=1.0)
+        config = quick(venues, "BTC", "ETH")
         recording = Recording(config, tmp_path / "made", Source.SIMULATED, SystemClock())
         until(recording, all_up(recording, venues, "BTC", "ETH"), "all feeds")
         for number, venue in enumerate(TRADED, start=1):
@@ -110,6 +119,7 @@ def test_a_recording_plays_again_to_what_was_journalled(tmp_path: Path) -> None:
         assert {Kind.TRADE, Kind.MARK_PRICE, Kind.OPEN_INTEREST, Kind.GAP} <= kinds
         assert without_ticks(events) == without_ticks(was)
     assert Kind.LIQUIDATION in set(journalled(tmp_path / "made", "BTC")["kind"].tolist())
+    assert digest_of(again) == digest_of({symbol: journalled(tmp_path / "made", symbol) for symbol in again})
     told = json.loads((tmp_path / "made" / "recording.json").read_text())
     assert told["ended"] and told["source"] == "simulated"
     assert told["events"] == {symbol: len(journalled(tmp_path / "made", symbol)) for symbol in ("BTC", "ETH")}
