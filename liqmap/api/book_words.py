@@ -9,6 +9,8 @@ from liqmap.client import BookStandings, ClientError
 def no_frame_yet(serving: Serving, symbol: str, listened: list[str]) -> str:
     """One sentence for a 503. `listened`: venues whose order book of the symbol is wanted."""
     frame_s = serving.config.depth.frame_s
+    if symbol not in serving.client.enabled():
+        return serving.client.why_not(symbol) or f"{symbol} is not enabled"
     if not listened:
         return f"no order book of {symbol} is followed: depth is off at every venue, or none lists it"
     try:

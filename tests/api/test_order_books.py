@@ -267,6 +267,13 @@ def test_a_venue_whose_book_is_not_followed_is_refused() -> None:
     assert answer.status_code == 503 and "no order book of XRP is followed" in answer.get_json()["error"]["message"]
 
 
+def test_a_symbol_that_does_not_run_says_so() -> None:
+    config = config_of("disabled", symbols={"BTC": {"enabled": False}, "ETH": {}})
+    for path in (FRAME, HISTORY, STATS):
+        answer = create_app(config).test_client().get(f"{path}?symbol=BTC")
+        assert answer.status_code == 503 and "liqmapctl add BTC" in answer.get_json()["error"]["message"]
+
+
 def test_more_cells_than_one_answer_may_have_are_refused_with_what_would_do(
     books: Stage, web: FlaskClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
