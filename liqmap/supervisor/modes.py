@@ -9,6 +9,7 @@ import gzip
 import re
 import time
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -33,6 +34,13 @@ _MS: Final = 1_000_000
 _EARLIEST_MS: Final = 946_684_800_000
 _LATEST_MS: Final = 4_102_444_800_000
 _VENUES: Final = (Venue.BINANCE, Venue.BYBIT, Venue.OKX)
+
+_BOOK_STREAMS: Final = {
+    Venue.BINANCE: (re.compile(r"[^@]+@(?P<stream>depth(?:@0ms|@100ms|@500ms)?)"), "depth_stream"),
+    Venue.BYBIT: (re.compile(r"orderbook\.(?P<stream>50|200|1000)\..+"), "depth_levels"),
+    Venue.OKX: (re.compile(r"(?P<stream>books)/.+"), ""),
+}
+"""How topics of order books are spelled, and the key of the venue's section that chooses among them."""
 
 S = TypeVar("S", bound=msgspec.Struct)
 Overlay = Callable[[Config], Config]
@@ -222,8 +230,8 @@ def _capture(plain: Run, file: Path, flags: Flags) -> Run:
 
 
 def held_config(config: Config, held: Description, symbol: str | None) -> Config:
-    """The configuration restricted to what a capture holds: its venues, its contracts, its kind of trades. `symbol`:
-    only this one of them. Raises ConfigError."""
+    """The configuration restricted to what a capture holds: its venues, its contracts, its kinds of trades and books.
+    `symbol`: only this one of them. Raises ConfigError."""
     names = {venue: venue.name.lower() for venue in _VENUES}
     present = {
         name
@@ -245,7 +253,23 @@ def held_config(config: Config, held: Description, symbol: str | None) -> Config
     kinds = {topic.partition("@")[2] for topic in topics} & {"trade", "aggTrade"}
     if len(kinds) == 1:
         venues = _replace(venues, binance=_replace(venues.binance, trades=kinds.pop()))
+    books = {name: _held_books(held, venue) for venue, name in names.items()}
+    venues = _replace(venues, **{name: _replace(getattr(venues, name), **changes) for name, changes in books.items()})
     return _only(_replace(config, venues=venues), chosen, held.path)
+
+
+def _held_books(held: Description, venue: Venue) -> dict[str, object]:
+    """What the section of a venue has to say to hear the recorded order books: the stream of which there is most."""
+    spelled, key = _BOOK_STREAMS[venue]
+    streams: Counter[str] = Counter()
+    for topic, frames in held.topics.get(venue, {}).items():
+        match = spelled.fullmatch(topic)
+        if match is not None:
+            streams[match["stream"]] += frames
+    if not streams:
+        return {"depth": False}
+    stream = streams.most_common(1)[0][0]
+    return {key: int(stream) if stream.isdigit() else stream} if key else {}
 
 
 def _window(flags: Flags) -> tuple[int | None, int | None]:

@@ -160,6 +160,24 @@ def test_a_capture_restricts_the_run_to_what_it_holds(file: Path, tmp_path: Path
     assert "begins later" in refused(file, Flags(replay=capture, to_time="1723161255000"))
 
 
+def depth_line(venue_topic: bytes) -> bytes:
+    return b'1723161255030314667 {"stream":"' + venue_topic + b'","data":{"e":"depthUpdate","s":"BTCUSDT"}}\n'
+
+
+def test_a_capture_is_asked_for_the_books_it_holds_and_for_no_others(file: Path, tmp_path: Path) -> None:
+    capture = tmp_path / "frames"
+    capture.write_bytes(BINANCE_LINES)
+    assert not run_of(file, file.parent, Flags(replay=capture)).read().venues.binance.depth
+    capture.write_bytes(BINANCE_LINES + 2 * depth_line(b"btcusdt@depth@0ms") + depth_line(b"btcusdt@depth@500ms"))
+    binance = run_of(file, file.parent, Flags(replay=capture)).read().venues.binance
+    assert (binance.depth, binance.depth_stream) == (True, "depth@0ms")
+    capture.write_bytes(
+        b'1786310817000000000 {"topic":"orderbook.200.BTCUSDT","type":"snapshot","ts":1,"data":{"s":"BTCUSDT"}}\n'
+    )
+    bybit = run_of(file, file.parent, Flags(replay=capture)).read().venues.bybit
+    assert (bybit.depth, bybit.depth_levels) == (True, 200)
+
+
 def test_a_capture_without_a_configured_contract_says_what_it_holds(file: Path, tmp_path: Path) -> None:
     capture = tmp_path / "frames"
     capture.write_bytes(BINANCE_LINES.replace(b"BTCUSDT", b"SUSHIUSDT").replace(b"btcusdt", b"sushiusdt"))

@@ -24,7 +24,7 @@ def _table(venue: Venue, names: Iterable[str]) -> InstrumentTable:
     return InstrumentTable(Instrument(venue, name, 1.0, name, number) for number, name in enumerate(names))
 
 
-def _updates(venue: Venue, file: str, names: tuple[str, ...], route: str = "") -> Iterator[tuple[Record, BookUpdate]]:
+def updates(venue: Venue, file: str, names: tuple[str, ...], route: str = "") -> Iterator[tuple[Record, BookUpdate]]:
     """The books' updates of a capture, REST snapshots among them, in order of receipt."""
     adapter, table = ADAPTERS[venue], _table(venue, names)
     session = adapter.session(table)
@@ -85,7 +85,7 @@ def test_binance_2024_bridges_at_the_fifth_update_and_ends_at_the_touch_of_the_r
 def test_binance_2021_four_contracts_bridge_with_one_update_each_and_never_break() -> None:
     names = ("SUSHIUSDT", "AKROUSDT", "KEEPUSDT", "CTKUSDT")
     syncs = {name: _sync(Venue.BINANCE) for name in names}
-    for _, update in _updates(Venue.BINANCE, "binance_futures_capture.jsonl.gz", names, "legacy"):
+    for _, update in updates(Venue.BINANCE, "binance_futures_capture.jsonl.gz", names, "legacy"):
         syncs[update.instrument].take(update)
     for name, sync in syncs.items():
         assert sync.state is BookState.SYNCED, name
@@ -98,7 +98,7 @@ def test_bybit_2026_four_contracts_in_step_to_the_end() -> None:
     names = ("BTCUSDT", "ETHUSDT", "SOLUSDT", "DOGEUSDT")
     syncs = {name: _sync(Venue.BYBIT, 200) for name in names}
     longest = 0
-    for _, update in _updates(Venue.BYBIT, "bybit_capture.jsonl.gz", names, "linear"):
+    for _, update in updates(Venue.BYBIT, "bybit_capture.jsonl.gz", names, "linear"):
         syncs[update.instrument].take(update)
         unbounded = len(syncs[update.instrument].book.bids)
         longest = max(longest, unbounded)
@@ -113,7 +113,7 @@ def test_bybit_tells_of_every_level_that_leaves_its_window_so_cutting_off_change
     names = ("BTCUSDT", "ETHUSDT", "SOLUSDT", "DOGEUSDT")
     cut = {name: _sync(Venue.BYBIT, 200) for name in names}
     whole = {name: _sync(Venue.BYBIT) for name in names}
-    for _, update in _updates(Venue.BYBIT, "bybit_capture.jsonl.gz", names, "linear"):
+    for _, update in updates(Venue.BYBIT, "bybit_capture.jsonl.gz", names, "linear"):
         for syncs in (cut, whole):
             syncs[update.instrument].take(update)
         a, b = cut[update.instrument].book, whole[update.instrument].book
@@ -141,7 +141,7 @@ def test_okx_2022_every_checksum_of_the_archive_is_that_of_our_book() -> None:
     spelled: dict[float, str] = {}
     matched: Counter[bool] = Counter()
     crossed = 0
-    for record, update in _updates(Venue.OKX, "okx_capture.jsonl.gz", OKX_BOOKS, "public"):
+    for record, update in updates(Venue.OKX, "okx_capture.jsonl.gz", OKX_BOOKS, "public"):
         assert (update.sequence, update.previous_sequence) == (-1, None)
         row = json.loads(record.data)["data"][0]
         for price, size, *_ in row["bids"] + row["asks"]:
@@ -156,7 +156,7 @@ def test_okx_2022_every_checksum_of_the_archive_is_that_of_our_book() -> None:
 
 def test_okx_2022_the_state_machine_shows_none_of_it_for_its_order_cannot_be_checked() -> None:
     syncs = {name: _sync(Venue.OKX, 400) for name in OKX_BOOKS}
-    for _, update in _updates(Venue.OKX, "okx_capture.jsonl.gz", OKX_BOOKS, "public"):
+    for _, update in updates(Venue.OKX, "okx_capture.jsonl.gz", OKX_BOOKS, "public"):
         syncs[update.instrument].take(update)
         if not update.snapshot:
             assert syncs[update.instrument].shown is None
