@@ -5,7 +5,8 @@ called silent when there is a witness that the market is awake:
 
 * the same topic of the same symbol speaks at another venue; or
 * another topic of the same symbol speaks at the same venue on a websocket. A poll is no witness (a venue answers for a
-  market that rests, too), and for trades only the order book is one: marks are published for markets that rest.
+  market that rests, too), and for trades and the order book only the other of the two is one: marks are published for
+  markets that rest.
 
 The list of contracts and the clock are of no symbol: whoever speaks at the venue, or the same at another one, tells.
 """
@@ -18,6 +19,9 @@ from liqmap.ingest.gaps import Feed
 
 _PUSHED_AT_REST: Final = frozenset({Topic.MARK_PRICE, Topic.OPEN_INTEREST, Topic.FUNDING, Topic.RATIO})
 """What venues publish by the clock, whether the market is awake or not."""
+
+
+_OF_AN_OPEN_MARKET: Final = frozenset({Topic.TRADE, Topic.DEPTH})
 
 
 class Witnesses:
@@ -37,4 +41,4 @@ class Witnesses:
         if self._venues.get((feed.topic, feed.symbol), set()) - {feed.venue}:
             return True
         siblings = self._siblings.get((feed.venue, feed.symbol), set()) - {feed.topic}
-        return bool(siblings - _PUSHED_AT_REST if feed.topic is Topic.TRADE else siblings)
+        return bool(siblings - _PUSHED_AT_REST if feed.topic in _OF_AN_OPEN_MARKET else siblings)
