@@ -21,7 +21,7 @@ from liqmap import config as configuration
 from liqmap.clock import ReplayTime
 from liqmap.config import Config
 from liqmap.domain.enums import PositionSide, TakerSide, Venue
-from liqmap.sim.tape import BOOK_CHANGES, LIQUIDATIONS, TRADES, Market, Tape, VenueTape
+from liqmap.sim.tape import BOOK_CHANGES, LIQUIDATIONS, TRADES, Market, Positioning, Tape, VenueTape
 from liqmap.sim.venues.running import VENUES, CaptureVenues, MarketVenues, VenueRules
 from liqmap.sim.venues.server import VenueServer
 
@@ -54,6 +54,7 @@ class ScriptedMarket:
         self.last_price = price
         self.funding_rate = 0.0001
         self.open_interest_base = dict.fromkeys(VENUES, open_interest_base)
+        self.positioning: dict[Venue, Positioning | None] = dict.fromkeys(VENUES, Positioning(0.6, 0.55, 0.52))
         self._lock = threading.RLock()
         self._trades: dict[Venue, list[tuple[float, float, int]]] = {venue: [] for venue in VENUES}
         self._liquidations: dict[Venue, list[tuple[int, float, float, float]]] = {venue: [] for venue in VENUES}
@@ -128,7 +129,8 @@ class ScriptedMarket:
         liquidations = np.array([(to_ms, *row) for row in self._liquidations[venue]], dtype=LIQUIDATIONS)
         self._trades[venue].clear()
         self._liquidations[venue].clear()
-        return VenueTape(trades, liquidations, self.open_interest_base[venue], self._book_changes(venue))
+        changes = self._book_changes(venue)
+        return VenueTape(trades, liquidations, self.open_interest_base[venue], changes, self.positioning[venue])
 
     def _book_changes(self, venue: Venue) -> Any:
         """Since the last step, removals first."""

@@ -30,6 +30,16 @@ BOOK_CHANGES = np.dtype([("side", "u1"), ("price", "<f8"), ("qty_base", "<f8")])
 
 
 @dataclass(frozen=True, slots=True)
+class Positioning:
+    """Shares, 0 to 1, of a venue's accounts and positions that are long: all accounts, the largest fifth by margin, and
+    what that fifth holds."""
+
+    accounts: float
+    top_accounts: float
+    top_positions: float
+
+
+@dataclass(frozen=True, slots=True)
 class VenueTape:
     """The prints of one venue in one step."""
 
@@ -40,6 +50,8 @@ class VenueTape:
     book_changes: NDArray[np.void] = field(default_factory=lambda: np.zeros(0, BOOK_CHANGES))
     """What changed in the order book in this step; the first step of a market brings the whole book. Applied one after
     the other to a book that began empty, they are the book: it never crosses between two steps."""
+    positioning: Positioning | None = None
+    """As the market counted it last; None where it does not say."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,11 +48,20 @@ def walked(world: BookedMarket, cuts: list[int]) -> Iterator[tuple[Tape, dict[Ve
 def test_a_book_never_crosses_not_even_between_two_changes_of_a_step(symbol: str) -> None:
     seed = random.randrange(2**31)
     world = booked(symbol, seed=seed, preset="lively")
-    book: Book = ({}, {})
+    bids: dict[float, float] = {}
+    asks: dict[float, float] = {}
     for step in range(1, 400):
-        tape = world.advance(START_MS + 250 * step)
-        for bids, asks in applied(book, tape, Venue.BINANCE):
-            assert not bids or not asks or max(bids) < min(asks), f"seed {seed}"
+        changes = world.advance(START_MS + 250 * step).venues[Venue.BINANCE].book_changes.tolist()
+        removed = [price for _, price, qty in changes if not qty]
+        assert [price for _, price, _ in changes[: len(removed)]] == removed, "removals come first"
+        for side, price, qty in changes[: len(removed)]:
+            assert qty == 0.0
+            del (bids if side == TakerSide.BUY else asks)[price]
+        bid, ask = max(bids, default=0.0), min(asks, default=np.inf)
+        for side, price, qty in changes[len(removed) :]:
+            (bids if side == TakerSide.BUY else asks)[price] = qty
+            bid, ask = (max(bid, price), ask) if side == TakerSide.BUY else (bid, min(ask, price))
+            assert bid < ask, f"seed {seed}"
 
 
 @pytest.mark.parametrize("symbol", SYMBOLS)

@@ -1,70 +1,19 @@
 """Order books as the three simulated venues tell them, followed by clients that know nothing but the venues' rules."""
 
 import itertools
-import json
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import requests
 
-from liqmap import config as configuration
 from liqmap.domain.enums import TakerSide, Venue
-from liqmap.sim.market.booked import BookedMarket
-from liqmap.sim.tape import Market
-from liqmap.sim.venues.binance_feed import BinanceFeed
-from liqmap.sim.venues.bybit_feed import BybitFeed
-from liqmap.sim.venues.faults import Faults
-from liqmap.sim.venues.feed import Message
-from liqmap.sim.venues.listings import listings_of
-from liqmap.sim.venues.market_feed import MarketFeed
-from liqmap.sim.venues.okx_feed import OkxFeed
-from tests.sim.market_worlds import START_MS as BOOKED_START_MS
-from tests.sim.market_worlds import market, small
-from tests.sim.venue_client import DEADLINE_S, START_MS, client
+from tests.sim.venue_client import DEADLINE_S, client
+from tests.sim.venue_desk import ASKS, BIDS, Desk
 from tests.venue_servers import ScriptedMarket, default_book, venue_servers
 
 SWAP = "BTC-USDT-SWAP"
-BIDS, ASKS = TakerSide.BUY, TakerSide.SELL
 Book = dict[TakerSide, dict[str, str]]
-FEEDS: dict[Venue, type[MarketFeed]] = {
-    Venue.BINANCE: BinanceFeed,
-    Venue.BYBIT: BybitFeed,
-    Venue.OKX: OkxFeed,
-}
-
-
-class Desk:
-    """One venue's feed over one market, stepped by hand; `told` is what the last step said, by topic."""
-
-    def __init__(self, venue: Venue, world: Market | None = None, step_ms: int = 100) -> None:
-        self.feed: Any = FEEDS[venue](listings_of(configuration.parse({}), venue), Faults(), seed=1)
-        self.world = world or BookedMarket(market(), small())
-        self.step_ms = step_ms
-        self.now_ms = START_MS if world is not None else BOOKED_START_MS
-        self.told: dict[str, list[Any]] = {}
-        self.step()
-
-    def step(self, count: int = 1) -> None:
-        self.told = {}
-        for _ in range(count):
-            self.now_ms += self.step_ms
-            self.hear(self.feed.step([self.world.advance(self.now_ms)], self.now_ms))
-
-    def hear(self, messages: list[Message]) -> None:
-        for message in messages:
-            self.told.setdefault(message.topic, []).append(json.loads(message.payload))
-
-    def subscribe(self, topic: str) -> Any:
-        (message,) = self.feed.on_subscribe(topic, self.now_ms)
-        return json.loads(message.payload)
-
-    def get(self, path: str, **query: str) -> Any:
-        return json.loads(self.feed.answer(path, query, self.now_ms).body)
-
-    def truth(self, contract: str, levels: int) -> dict[TakerSide, list[tuple[float, float]]]:
-        truth = self.feed.book_truth(contract, self.now_ms)
-        return {BIDS: truth["bids"][:levels], ASKS: truth["asks"][:levels]}
 
 
 def applied(book: Book, bids: list[list[str]], asks: list[list[str]]) -> None:

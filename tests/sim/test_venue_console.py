@@ -118,10 +118,12 @@ def test_what_makes_no_sense_is_refused_with_what_is_allowed(tmp_path: Path, req
 
 def test_every_row_of_the_table_can_be_begun_and_ended_at_every_venue() -> None:
     needed = {"topic": "nothing*", "state": "stale", "ms": 5, "text": "x"}
+    contracts = {BINANCE: "DOGEUSDT", BYBIT: "DOGEUSDT", OKX: "DOGE-USDT-SWAP"}
     with venue_servers() as venues:
         for venue in (BINANCE, BYBIT, OKX):
             for row in described():
-                said = {p["name"]: needed[p["name"]] for p in row["parameters"] if p["required"]}
+                known = {**needed, "contract": contracts[venue]}
+                said = {p["name"]: known[p["name"]] for p in row["parameters"] if p["required"]}
                 done = venues.fault(venue, {"fault": row["fault"], **said})
                 assert done["done"] == row["fault"]
             lasting = sorted(row["fault"] for row in described() if row["lasts"])

@@ -1,4 +1,5 @@
-"""A simulated market with order books: one per venue, around the price its trades print at."""
+"""A simulated market with all that its venues show: an order book each, around the price its trades print at, and each
+minute the shares of its accounts that are long."""
 
 from dataclasses import replace
 
@@ -7,11 +8,13 @@ import numpy as np
 from liqmap.config.simulation import SimConfig
 from liqmap.domain.enums import Venue
 from liqmap.sim.market.book import BookScale, VenueBook
+from liqmap.sim.market.positioning import positioning
 from liqmap.sim.market.simulated import SimulatedMarket
-from liqmap.sim.tape import Tape
+from liqmap.sim.tape import Positioning, Tape
 
 _BOOKS = 0xB00C
 """Sets the seeds of books apart from every other stream of chance of the market."""
+_COUNTED_EVERY_MS = 60_000
 
 
 class BookedMarket:
@@ -31,12 +34,23 @@ class BookedMarket:
             )
         }
 
+        self._positioning: dict[Venue, Positioning | None] = {}
+        self._counted_minute = -1
+
     def advance(self, to_ms: int) -> Tape:
         """See Market. The books are those at `to_ms`, about the price that a trade would print at then."""
         tape = self._market.advance(to_ms)
         last = self._market.last_price
+        if to_ms // _COUNTED_EVERY_MS != self._counted_minute:
+            self._counted_minute = to_ms // _COUNTED_EVERY_MS
+            rows = self._market.positions.rows
+            self._positioning = {venue: positioning(rows, venue) for venue in self._books}
         venues = {
-            venue: replace(venue_tape, book_changes=self._books[venue].changes(to_ms, last))
+            venue: replace(
+                venue_tape,
+                book_changes=self._books[venue].changes(to_ms, last),
+                positioning=self._positioning[venue],
+            )
             for venue, venue_tape in tape.venues.items()
         }
         return replace(tape, venues=venues)

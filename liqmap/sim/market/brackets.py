@@ -11,49 +11,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from liqmap.domain.enums import Venue
+from liqmap.sim.tiers import TIER_TABLES
 
 Floats = NDArray[np.float64]
 VenueNumbers = NDArray[np.uint8]
 
-# Each row: floor of the bracket in USD, maintenance rate, largest leverage.
-_TABLES: dict[Venue, list[tuple[float, float, float]]] = {
-    Venue.BINANCE: [
-        (0.0, 0.004, 150.0),
-        (300e3, 0.005, 100.0),
-        (800e3, 0.0065, 75.0),
-        (3e6, 0.01, 50.0),
-        (12e6, 0.02, 25.0),
-        (70e6, 0.025, 20.0),
-        (100e6, 0.05, 10.0),
-        (230e6, 0.1, 5.0),
-    ],
-    Venue.BYBIT: [
-        (0.0, 0.005, 100.0),
-        (2e6, 0.0056, 90.0),
-        (5e6, 0.008, 60.0),
-        (10e6, 0.0125, 40.0),
-        (25e6, 0.02, 25.0),
-        (60e6, 0.04, 12.5),
-        (150e6, 0.08, 6.0),
-    ],
-    Venue.OKX: [
-        (0.0, 0.004, 100.0),
-        (1.5e6, 0.005, 75.0),
-        (4e6, 0.0075, 50.0),
-        (10e6, 0.015, 30.0),
-        (30e6, 0.025, 20.0),
-        (90e6, 0.05, 10.0),
-    ],
-}
 _BY_SIZE: Final = int(Venue.OKX)
 _SIZE_FEE: Final = 0.0005
-_WIDTH: Final = max(len(rows) for rows in _TABLES.values())
+_WIDTH: Final = max(len(rows) for rows in TIER_TABLES.values())
 
 
 def _column(number: int, missing: float) -> Floats:
     """One column of the tables as (venue, bracket), short tables padded with `missing`."""
-    padded = np.full((max(_TABLES) + 1, _WIDTH), missing)
-    for venue, rows in _TABLES.items():
+    padded = np.full((max(TIER_TABLES) + 1, _WIDTH), missing)
+    for venue, rows in TIER_TABLES.items():
         padded[venue, : len(rows)] = [row[number] for row in rows]
     return padded
 
@@ -67,7 +38,7 @@ _CEILING: Final = np.concatenate([_FLOOR[:, 1:], np.full((len(_FLOOR), 1), np.in
 def _deductions() -> Floats:
     """What makes maintenance continuous: at each floor the rate rises by as much as the deduction gives back."""
     sums = np.zeros_like(_FLOOR)
-    for venue, rows in _TABLES.items():
+    for venue, rows in TIER_TABLES.items():
         if venue != _BY_SIZE:
             steps = _FLOOR[venue, 1 : len(rows)] * np.diff(_RATE[venue, : len(rows)])
             sums[venue, 1 : len(rows)] = np.cumsum(steps)

@@ -4,6 +4,7 @@ The side of a forced order is that of the closing order (SELL: a long was liquid
 1000 ms is shown: the largest of that second by the copy of May 2026, the rest is lost for ever.
 """
 
+from collections import deque
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -31,6 +32,9 @@ class BinanceFeed(MarketFeed):
         super().__init__(listings, faults, seed)
         self._trade_id = dict.fromkeys(self.quotes, 8_154_045_700)
         self._aggregate_id = dict.fromkeys(self.quotes, 3_478_018_549)
+        self.recent_aggregates: dict[str, deque[dict[str, Any]]] = {
+            symbol: deque(maxlen=1000) for symbol in self.quotes
+        }
         self._largest: dict[str, Liquidation] = {}
         self._mark_1s = Every(1000)
         self._mark_3s = Every(3000)
@@ -98,6 +102,9 @@ class BinanceFeed(MarketFeed):
             "st": 1,
         }
         out.append(Message(f"{stream}@aggTrade", orjson.dumps(aggregate)))
+        self.recent_aggregates[symbol].append(
+            {key: aggregate[key] for key in ("a", "p", "q", "nq", "f", "l", "T", "m")}
+        )
 
     # --- by the clock -------------------------------------------------------------------------------------------
 
@@ -106,9 +113,13 @@ class BinanceFeed(MarketFeed):
         each_second, each_three = self._mark_1s.due(now_ms), self._mark_3s.due(now_ms)
         if each_second or each_three:
             rows = {quote.listing.name: self._mark(quote, now_ms) for quote in self.live_quotes()}
-            crowd = [self._foreign_mark(foreign, now_ms) for foreign in self.foreign if _in_mark_array(foreign)]
+            crowd = [
+                self._foreign_mark(foreign, now_ms) for foreign in self.listed_foreign() if _in_mark_array(foreign)
+            ]
             shares = [
-                self._foreign_mark(foreign, now_ms) for foreign in self.foreign if foreign.kind.startswith("TRADI")
+                self._foreign_mark(foreign, now_ms)
+                for foreign in self.listed_foreign()
+                if foreign.kind.startswith("TRADI")
             ]
             for suffix, due in (("@1s", each_second), ("", each_three)):
                 if due:
@@ -191,7 +202,7 @@ class BinanceFeed(MarketFeed):
             self._write_foreign_forced_order(now_ms, out)
 
     def _write_foreign_forced_order(self, now_ms: int, out: list[Message]) -> None:
-        foreign = self.random.choice(self.foreign)
+        foreign = self.random.choice(self.listed_foreign())
         price = self.foreign_price(foreign)
         side = self.foreign_side()
         beyond = 0.99 if side is PositionSide.LONG else 1.01

@@ -3,23 +3,12 @@
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from liqmap.sim.venues.binance_history import BAD_SYMBOL, OVERLOADED, binance_history, missing, not_valid, whole
 from liqmap.sim.venues.feed import Reply, json_reply
 from liqmap.sim.venues.market_feed import Quote
 
 if TYPE_CHECKING:
     from liqmap.sim.venues.binance_feed import BinanceFeed
-
-BAD_SYMBOL = {"code": -1121, "msg": "Invalid symbol."}
-OVERLOADED = {
-    "code": -1008,
-    "msg": "Server is currently overloaded with other requests. Please try again in a few minutes.",
-}
-
-
-def missing(parameter: str) -> Reply:
-    """The answer when a mandatory parameter is absent."""
-    text = f"Mandatory parameter '{parameter}' was not sent, was empty/null, or malformed."
-    return json_reply({"code": -1102, "msg": text}, 400)
 
 
 class BinanceRest:
@@ -33,8 +22,9 @@ class BinanceRest:
             "/fapi/v1/exchangeInfo": self._exchange_info,
             "/fapi/v1/premiumIndex": self._premium_index,
             "/fapi/v1/openInterest": self._open_interest,
-            "/fapi/v1/fundingInfo": lambda _query, _now_ms: json_reply([_ADJUSTED_FUNDING]),
             "/fapi/v1/depth": self._depth,
+            "/fapi/v1/aggTrades": self._aggregates,
+            **binance_history(feed, self._quote),
         }
 
     def answer(self, path: str, query: Mapping[str, str], now_ms: int) -> Reply | None:
@@ -63,31 +53,39 @@ class BinanceRest:
             return quote
         limit = query.get("limit", "500")
         if limit not in ("5", "10", "20", "50", "100", "500", "1000"):
-            return json_reply({"code": -1130, "msg": "Data sent for parameter 'limit' is not valid."}, 400)
+            return not_valid("limit")
         snapshot, book = self._feed.books.snapshot(quote, int(limit), now_ms), quote.book
         bids, asks = book.written(book.bids, snapshot.bids), book.written(book.asks, snapshot.asks)
         head = {"lastUpdateId": snapshot.last_id, "E": snapshot.at_ms, "T": snapshot.matched_ms}
         return json_reply({**head, "bids": bids, "asks": asks})
 
+    def _aggregates(self, query: Mapping[str, str], now_ms: int) -> Reply:
+        quote, limit = self._quote(query), whole(query, "limit", 500, 1000)
+        if isinstance(quote, Reply):
+            return quote
+        if isinstance(limit, Reply):
+            return limit
+        rows = list(self._feed.recent_aggregates[quote.listing.symbol])
+        if query.get("fromId", "").isdigit():
+            return json_reply([row for row in rows if row["a"] >= int(query["fromId"])][:limit])
+        return json_reply(rows[-limit:])
+
     def _quote(self, query: Mapping[str, str]) -> Quote | Reply:
         name = query.get("symbol")
         if not name:
             return missing("symbol")
-        quote = self._feed.by_name.get(name)
-        if quote is None or not quote.live:
-            return json_reply(BAD_SYMBOL, 400)
-        return quote
+        return self._feed.quote_named(name) or json_reply(BAD_SYMBOL, 400)
 
     def _exchange_info(self, query: Mapping[str, str], now_ms: int) -> Reply:
         rows = [
             _symbol_row(listing.name, "PERPETUAL", listing.price_decimals, listing.lot_decimals, listing.tick)
-            for listing in (quote.listing for quote in self._feed.quotes.values())
+            for listing in (quote.listing for quote in self._feed.listed_quotes())
         ]
         rows += [
             _symbol_row(
                 foreign.name, foreign.kind, foreign.price_decimals, foreign.lot_decimals, 10.0**-foreign.price_decimals
             )
-            for foreign in self._feed.foreign
+            for foreign in self._feed.listed_foreign()
             if foreign.kind != "COIN-M"
         ]
         return json_reply(
@@ -103,15 +101,6 @@ class BinanceRest:
                 "symbols": rows,
             }
         )
-
-
-_ADJUSTED_FUNDING = {
-    "symbol": "ILVUSDT",
-    "adjustedFundingRateCap": "0.02500000",
-    "adjustedFundingRateFloor": "-0.02500000",
-    "fundingIntervalHours": 4,
-    "disclaimer": False,
-}
 
 
 def _premium(quote: Quote, now_ms: int) -> dict[str, Any]:

@@ -52,6 +52,9 @@ class BinanceRules(Rules):
     messages_per_s: int = 10
     streams: int = 1024
     weight_per_minute: int = 2400
+    data_per_5_min: int = 1000
+    """Requests to /futures/data."""
+    funding_per_5_min: int = 500
     minute_s: float = 60.0
     refused_before_ban: int = 10
     """Requests after a 429 within the same minute that turn it into a 418."""
@@ -76,9 +79,12 @@ class BinanceServer(VenueServer):
     ) -> None:
         self.limits = rules or BinanceRules()
         super().__init__(feed, faults, self.limits, now_ms)
-        self._minute = 0
-        self._weight = 0
-        self._refused = 0
+        five_minutes_s = 5.0 * self.limits.minute_s
+        self._accounts = {
+            "weight": _Account(self.limits.weight_per_minute, self.limits.minute_s),
+            "data": _Account(self.limits.data_per_5_min, five_minutes_s),
+            "funding": _Account(self.limits.funding_per_5_min, five_minutes_s),
+        }
         self._banned_until_ms = 0
 
     # --- websocket ----------------------------------------------------------------------------------------------
@@ -178,20 +184,21 @@ class BinanceServer(VenueServer):
 
     def admit(self, path: str, query: dict[str, str]) -> Reply | None:
         """Charge the request's weight; 429 above the budget, 418 for those who do not stop."""
-        wall_ms = self.now_ms()
-        minute = int(self.now_s() // self.limits.minute_s)
-        if minute != self._minute:
-            self._minute, self._weight, self._refused = minute, 0, 0
+        wall_ms, now_s = self.now_ms(), self.now_s()
+        for account in self._accounts.values():
+            account.begin_window(now_s)
         if wall_ms < self._banned_until_ms:
             return self._banned(self._banned_until_ms)
-        self._weight += self._weight_of(path, query)
-        if self._weight <= self.limits.weight_per_minute:
+        name = _account_of(path)
+        account = self._accounts[name]
+        account.used += self._weight_of(path, query) if name == "weight" else 1
+        if account.used <= account.limit:
             return None
-        self._refused += 1
-        if self._refused > self.limits.refused_before_ban:
+        account.refused += 1
+        if account.refused > self.limits.refused_before_ban:
             self._banned_until_ms = wall_ms + int(self.limits.ban_s * 1000)
             return self._banned(self._banned_until_ms)
-        return self._too_many(math.ceil(self.limits.minute_s - self.now_s() % self.limits.minute_s))
+        return self._too_many(math.ceil(account.per_s - now_s % account.per_s))
 
     @staticmethod
     def _weight_of(path: str, query: dict[str, str]) -> int:
@@ -203,7 +210,7 @@ class BinanceServer(VenueServer):
 
     def rest_headers(self) -> dict[str, str]:
         """Every answer says how much of the minute's weight is used."""
-        return {"X-MBX-USED-WEIGHT-1M": str(self._weight)}
+        return {"X-MBX-USED-WEIGHT-1M": str(self._accounts["weight"].used)}
 
     def no_such_path(self, path: str) -> Reply:
         """The venue's answer to a path it does not have."""
@@ -243,6 +250,29 @@ class BinanceServer(VenueServer):
 @dataclass(frozen=True, slots=True)
 class _Refused:
     why: str
+
+
+@dataclass(slots=True)
+class _Account:
+    """One budget of one IP: `limit` in each window of `per_s` seconds."""
+
+    limit: int
+    per_s: float
+    window: int = -1
+    used: int = 0
+    refused: int = 0
+
+    def begin_window(self, now_s: float) -> None:
+        """Forget what was spent when a new window has begun."""
+        window = int(now_s // self.per_s)
+        if window != self.window:
+            self.window, self.used, self.refused = window, 0, 0
+
+
+def _account_of(path: str) -> str:
+    if path.startswith("/futures/data/"):
+        return "data"
+    return "funding" if path in ("/fapi/v1/fundingRate", "/fapi/v1/fundingInfo") else "weight"
 
 
 def _fault(request: dict[str, Any]) -> str | None:

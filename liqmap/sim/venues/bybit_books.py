@@ -57,7 +57,7 @@ class BybitBooks:
         """The snapshot of a book: what the other followers of the topic have been told so far."""
         kind, _, name = topic.rpartition(".")
         depth = kind.removeprefix("orderbook.")
-        quote = self._feed.by_name.get(name)
+        quote = self._feed.quote_named(name)
         if quote is None or not depth.isdigit() or int(depth) not in DEPTHS_MS:
             return
         followed = self._topics.get(topic)

@@ -4,6 +4,7 @@
 """
 
 import uuid
+from collections import deque
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -31,6 +32,7 @@ class BybitFeed(MarketFeed):
     def __init__(self, listings: Mapping[str, Listing], faults: Faults, seed: int) -> None:
         super().__init__(listings, faults, seed)
         self._sequence = 753_843_900_397
+        self.recent_trades: dict[str, deque[dict[str, Any]]] = {symbol: deque(maxlen=1000) for symbol in self.quotes}
         self._waiting: dict[str, list[dict[str, Any]]] = {}
         self._tickers: dict[str, dict[str, str]] = {}
         self._last_price: dict[str, float] = {}
@@ -42,8 +44,8 @@ class BybitFeed(MarketFeed):
     def on_subscribe(self, topic: str, now_ms: int) -> Iterable[Message]:
         """The snapshot that tickers and order books begin with."""
         kind, _, name = topic.rpartition(".")
-        quote = self.by_name.get(name)
-        if quote is None or not quote.live:
+        quote = self.quote_named(name)
+        if quote is None:
             return
         if kind == "tickers":
             state = self._tickers.setdefault(name, self.ticker(quote))
@@ -64,6 +66,7 @@ class BybitFeed(MarketFeed):
         rows = [self._trade(quote, trade) for trade in trades]
         if rows and self.random.random() < 0.01:
             rows.append(self._block_trade(quote, rows[-1]["T"]))
+        self.recent_trades[quote.listing.symbol].extend(rows)
         for start in range(0, len(rows), TRADES_PER_MESSAGE):
             batch = rows[start : start + TRADES_PER_MESSAGE]
             topic = f"publicTrade.{quote.listing.name}"

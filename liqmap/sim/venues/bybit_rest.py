@@ -4,21 +4,12 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from liqmap.sim.venues.bybit_books import REST_LEVELS
-from liqmap.sim.venues.feed import Reply, json_reply
+from liqmap.sim.venues.bybit_history import bybit_history, envelope, refused
+from liqmap.sim.venues.feed import Reply
 from liqmap.sim.venues.market_feed import Quote
 
 if TYPE_CHECKING:
     from liqmap.sim.venues.bybit_feed import BybitFeed
-
-
-def envelope(result: object, now_ms: int, code: int = 0, text: str = "OK") -> Reply:
-    """The shape of every V5 answer."""
-    return json_reply({"retCode": code, "retMsg": text, "result": result, "retExtInfo": {}, "time": now_ms})
-
-
-def refused(code: int, text: str, now_ms: int) -> Reply:
-    """An error, which is HTTP 200 all the same."""
-    return envelope({}, now_ms, code, text)
 
 
 class BybitRest:
@@ -30,8 +21,8 @@ class BybitRest:
             "/v5/market/time": _time,
             "/v5/market/instruments-info": self._instruments,
             "/v5/market/tickers": self._tickers,
-            "/v5/market/open-interest": self._open_interest,
             "/v5/market/orderbook": self._orderbook,
+            **bybit_history(feed),
         }
 
     def answer(self, path: str, query: Mapping[str, str], now_ms: int) -> Reply | None:
@@ -46,7 +37,7 @@ class BybitRest:
     def _instruments(self, query: Mapping[str, str], now_ms: int) -> Reply:
         rows = [
             instrument_row(listing.name, "LinearPerpetual", listing.price_decimals, listing.tick, listing.lot)
-            for listing in (quote.listing for quote in self._feed.quotes.values())
+            for listing in (quote.listing for quote in self._feed.listed_quotes())
         ]
         rows += [
             instrument_row(
@@ -56,7 +47,7 @@ class BybitRest:
                 10.0**-foreign.price_decimals,
                 10.0**-foreign.lot_decimals,
             )
-            for foreign in self._feed.foreign
+            for foreign in self._feed.listed_foreign()
         ]
         rows.sort(key=lambda row: str(row["symbol"]))
         wanted = query.get("symbol")
@@ -79,24 +70,6 @@ class BybitRest:
         if self._feed.faults.open_interest == "failing":
             return refused(10016, "Server error.", now_ms)
         return envelope({"category": "linear", "list": [self._feed.ticker(quote) for quote in quotes]}, now_ms)
-
-    def _open_interest(self, query: Mapping[str, str], now_ms: int) -> Reply:
-        quotes = self._chosen(query)
-        if not quotes or "symbol" not in query:
-            return refused(10001, "params error: symbol invalid", now_ms)
-        if query.get("intervalTime") not in ("5min", "15min", "30min", "1h", "4h", "1d"):
-            return refused(10001, "params error: intervalTime invalid", now_ms)
-        if self._feed.faults.open_interest == "failing":
-            return refused(10016, "Server error.", now_ms)
-        listing = quotes[0].listing
-        one_side = round(quotes[0].served_open_interest_base / listing.lot)
-        row = {
-            "openInterest": listing.of_lots(2 * one_side),
-            "singleOpenInterest": listing.of_lots(one_side),
-            "timestamp": str(now_ms - now_ms % 300_000),
-        }
-        page = {"category": "linear", "symbol": listing.name, "list": [row], "nextPageCursor": ""}
-        return envelope(page, now_ms)
 
     def _orderbook(self, query: Mapping[str, str], now_ms: int) -> Reply:
         quotes = self._chosen(query)

@@ -135,6 +135,12 @@ def books(server: "VenueServer", _given: Given) -> BookStreams:
     return server.feed.books
 
 
+def listed(server: "VenueServer", given: Given) -> None:
+    """Is there such a contract? Raises UnknownFault."""
+    if not server.feed.lists(given["contract"]):
+        raise UnknownFault(f"{server.venue.name.lower()} lists no contract called {given['contract']!r}")
+
+
 def stale_snapshot(server: "VenueServer", given: Given) -> int:
     """Snapshots are as old as that from now on."""
     books(server, given).hold_snapshots(int(given["period_s"] * 1000))

@@ -183,6 +183,12 @@ _ROWS: Final = (
         end=actions.fresh_snapshot,
     ),
     Fault(
+        "unlisted",
+        "the venue does not list that contract yet: no data, no row in its list; when the fault ends it is listed",
+        (Parameter("contract", "the venue's name of it", required=True),),
+        check=actions.listed,
+    ),
+    Fault(
         "sequence_reset",
         "the numbers of the updates of order books are set back once, as after maintenance",
         lasts=False,

@@ -35,7 +35,7 @@ class Switched:
     @property
     def where(self) -> tuple[str, str, str]:
         """What tells it from others of its venue: switching on the same again replaces it."""
-        return (self.name, self.topic, str(self.given.get("path", "")))
+        return (self.name, self.topic, str(self.given.get("path", self.given.get("contract", ""))))
 
     @property
     def words(self) -> str:
@@ -68,7 +68,7 @@ class Faults:
 
     def end(self, name: str, given: Mapping[str, Any]) -> list[Switched]:
         """Switch off the faults of that name: the one of a given topic or path, without one all. What ended."""
-        wanted = {key: given[key] for key in ("topic", "path") if key in given}
+        wanted = {key: given[key] for key in ("topic", "path", "contract") if key in given}
         ended = [
             fault
             for fault in self.on
@@ -124,6 +124,11 @@ class Faults:
         """How far the venue's clock is ahead of the true time (negative: behind)."""
         fault = self.of("clock_skew")
         return 0 if fault is None else int(fault.given["ms"])
+
+    @property
+    def unlisted(self) -> set[str]:
+        """The contracts that the venue does not list yet."""
+        return {str(fault.given["contract"]) for fault in self.named("unlisted")}
 
     def rest_fault(self, name: str, path: str) -> Switched | None:
         """The fault of that name which a REST request of `path` meets. Counts `times` down."""

@@ -9,12 +9,13 @@ from typing import Any, ClassVar, NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from liqmap.domain.enums import PositionSide, Venue
-from liqmap.sim.tape import Tape
+from liqmap.domain.enums import PositionSide, TakerSide, Venue
+from liqmap.sim.tape import Positioning, Tape, VenueTape
 from liqmap.sim.venues.books import BookStreams, LevelBook
 from liqmap.sim.venues.clockwork import Every
 from liqmap.sim.venues.faults import Faults
 from liqmap.sim.venues.feed import Message, Reply
+from liqmap.sim.venues.history import History, Standing, Volume
 from liqmap.sim.venues.listings import FOREIGN, Foreign, Listing
 
 Row = TypeVar("Row", "Trade", "Liquidation")
@@ -56,6 +57,8 @@ class Quote:
     served_open_interest_base: float = 0.0
     """One side, as of the venue's last refresh."""
     served_ms: int = 0
+    positioning: Positioning | None = None
+    history: History = field(default_factory=History)
     book: LevelBook = field(init=False)
 
     def __post_init__(self) -> None:
@@ -81,18 +84,30 @@ class MarketFeed(ABC):
         self._refresh = Every(self.open_interest_every_ms)
 
     def lists(self, name: str) -> bool:
-        """Is `name` a configured or a foreign contract of this venue?"""
-        return name in self.by_name or any(foreign.name == name for foreign in self.foreign)
+        """Is `name` a configured or a foreign contract of this venue, listed by now?"""
+        known = name in self.by_name or any(foreign.name == name for foreign in self.foreign)
+        return known and name not in self.faults.unlisted
+
+    def listed_quotes(self) -> list[Quote]:
+        """The quotes of contracts that are listed by now."""
+        unlisted = self.faults.unlisted
+        return [quote for quote in self.quotes.values() if quote.listing.name not in unlisted]
+
+    def listed_foreign(self) -> list[Foreign]:
+        """The foreign contracts that are listed by now."""
+        unlisted = self.faults.unlisted
+        return [foreign for foreign in self.foreign if foreign.name not in unlisted]
 
     def step(self, tapes: Iterable[Tape], now_ms: int) -> list[Message]:
         """The messages of one step that ends at `now_ms`."""
-        prints = []
+        prints, unlisted = [], self.faults.unlisted
         for tape in tapes:
             quote, venue_tape = self.quotes.get(tape.symbol), tape.venues.get(self.venue)
             if quote is None or venue_tape is None:
                 continue
-            self._update(quote, tape, venue_tape.open_interest_base)
-            quote.book.apply(venue_tape.book_changes)
+            self._update(quote, tape, venue_tape, now_ms)
+            if quote.listing.name in unlisted:
+                continue
             prints.append((quote, _rows(venue_tape.trades, Trade), _rows(venue_tape.liquidations, Liquidation)))
         self._refresh_open_interest(now_ms)
         messages: list[Message] = []
@@ -121,13 +136,18 @@ class MarketFeed(ABC):
         """Messages of what is sent by the clock."""
 
     def live_quotes(self) -> list[Quote]:
-        """The quotes that have had a step."""
-        return [quote for quote in self.quotes.values() if quote.live]
+        """The listed quotes that have had a step."""
+        return [quote for quote in self.listed_quotes() if quote.live]
+
+    def quote_named(self, name: str | None) -> Quote | None:
+        """The quote of a listed contract that has had a step."""
+        quote = self.by_name.get(name or "")
+        return quote if quote is not None and quote.live and self.lists(quote.listing.name) else None
 
     def book_truth(self, contract: str, now_ms: int) -> dict[str, Any] | None:
         """The true book of a contract now, in base coin, and the numbers by which messages name this state of it."""
-        quote = self.by_name.get(contract)
-        if quote is None or not quote.live:
+        quote = self.quote_named(contract)
+        if quote is None:
             return None
         sides = {"bids": list(quote.book.in_base(quote.book.bids)), "asks": list(quote.book.in_base(quote.book.asks))}
         return {"contract": contract, "ts_ms": now_ms, "sequence": self.books.sequences(contract), **sides}
@@ -144,15 +164,21 @@ class MarketFeed(ABC):
         return self.random.choice((PositionSide.LONG, PositionSide.SHORT))
 
     @staticmethod
-    def _update(quote: Quote, tape: Tape, open_interest_base: float) -> None:
+    def _update(quote: Quote, tape: Tape, venue_tape: VenueTape, now_ms: int) -> None:
         quote.mark_average = tape.mark_price if not quote.live else 0.98 * quote.mark_average + 0.02 * tape.mark_price
         quote.mark = tape.mark_price
         quote.index = tape.index_price
         quote.last = tape.last_price
         quote.funding_rate = tape.funding_rate
         quote.next_funding_ms = tape.next_funding_ms
-        quote.open_interest_base = open_interest_base
+        quote.open_interest_base = venue_tape.open_interest_base
+        quote.positioning = venue_tape.positioning
         quote.live = True
+        quote.book.apply(venue_tape.book_changes)
+        bought = venue_tape.trades["taker_side"] == int(TakerSide.BUY)
+        qty = venue_tape.trades["qty_base"]
+        standing = Standing(quote.open_interest_base, quote.mark, quote.funding_rate, quote.positioning)
+        quote.history.step(standing, Volume(float(qty[bought].sum()), float(qty[~bought].sum())), now_ms)
 
     def _refresh_open_interest(self, now_ms: int) -> None:
         due = self._refresh.due(now_ms)

@@ -58,7 +58,7 @@ class OkxBooks:
     def on_subscribe(self, topic: str, now_ms: int) -> Iterable[Message]:
         """The book as the other followers of the channel have been told so far."""
         channel, _, name = topic.partition("/")
-        quote = self._feed.by_name.get(name)
+        quote = self._feed.quote_named(name)
         if quote is None or channel not in LEVELS:
             return
         followed = self._topics.get(topic)

@@ -24,6 +24,7 @@ POSITION_WORD = {PositionSide.LONG: "long", PositionSide.SHORT: "short"}
 TAKER_WORD = {TakerSide.BUY: "buy", TakerSide.SELL: "sell"}
 LIQUIDATIONS = "liquidation-orders/SWAP"
 REPLAYED_ROWS = 20
+LISTED_ROWS = 5000
 
 
 class OkxFeed(MarketFeed):
@@ -36,6 +37,8 @@ class OkxFeed(MarketFeed):
         self._trade_id = dict.fromkeys(self.quotes, 732_718_382)
         self._sequence = 1_043_377
         self._recent: deque[dict[str, Any]] = deque(maxlen=REPLAYED_ROWS)
+        self.recent_trades: dict[str, deque[dict[str, Any]]] = {symbol: deque(maxlen=500) for symbol in self.quotes}
+        self.recent_liquidations: deque[dict[str, Any]] = deque(maxlen=LISTED_ROWS)
         self._sent: dict[str, str] = {}
         self._fifth = Every(200)
         self._tenth = Every(100)
@@ -57,7 +60,7 @@ class OkxFeed(MarketFeed):
             return
         channel, _, name = topic.partition("/")
         quote = self._quote_of(channel, name)
-        if quote is None or not quote.live:
+        if quote is None or not quote.live or quote.listing.name in self.faults.unlisted:
             return
         if channel in _STATES:
             row = self.state(channel, quote, now_ms)
@@ -91,10 +94,12 @@ class OkxFeed(MarketFeed):
                 "source": "0",
                 "seqId": self._sequence,
             }
+            self.recent_trades[listing.symbol].append(row)
             out.append(_push("trades", listing.name, [row]))
         if liquidations:
             row = _row(listing.name, [_detail(listing, liquidation) for liquidation in reversed(liquidations)])
             self._recent.append(row)
+            self.recent_liquidations.append(row)
             out.append(_liquidation_message([row]))
 
     # --- by the clock -------------------------------------------------------------------------------------------
@@ -115,6 +120,7 @@ class OkxFeed(MarketFeed):
         if self._second.due(now_ms) and self.random.random() < 0.2:
             row = self._foreign_row(now_ms - self.random.randrange(1500))
             self._recent.append(row)
+            self.recent_liquidations.append(row)
             out.append(_liquidation_message([row]))
 
     def _write_channel(self, channel: str, unchanged_too: bool, now_ms: int, out: list[Message]) -> None:
@@ -155,7 +161,7 @@ class OkxFeed(MarketFeed):
         return self.by_name.get(name)
 
     def _foreign_row(self, ts_ms: int) -> dict[str, Any]:
-        foreign: Foreign = self.random.choice(self.foreign)
+        foreign: Foreign = self.random.choice(self.listed_foreign())
         side = self.foreign_side()
         detail = {
             "bkLoss": "0",

@@ -1,24 +1,15 @@
 """OKX V5 REST answers of a simulated market (docs/exchanges.md): HTTP 200 with a `code` that is a string."""
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from liqmap.sim.venues.feed import Reply, json_reply
+from liqmap.sim.venues.feed import Reply
 from liqmap.sim.venues.market_feed import Quote
 from liqmap.sim.venues.okx_books import REST_LEVELS
+from liqmap.sim.venues.okx_history import okx_history, refused, rows_reply
 
 if TYPE_CHECKING:
     from liqmap.sim.venues.okx_feed import OkxFeed
-
-
-def rows_reply(rows: list[Any]) -> Reply:
-    """The shape of every good answer."""
-    return json_reply({"code": "0", "data": rows, "msg": ""})
-
-
-def refused(code: str, text: str, status: int = 200) -> Reply:
-    """The shape of every error."""
-    return json_reply({"code": code, "data": [], "msg": text}, status)
 
 
 class OkxRest:
@@ -33,6 +24,7 @@ class OkxRest:
             "/api/v5/public/mark-price": lambda query, now_ms: self._states("mark-price", query, now_ms),
             "/api/v5/public/funding-rate": lambda query, now_ms: self._states("funding-rate", query, now_ms),
             "/api/v5/market/books": self._book,
+            **okx_history(feed),
             "/api/v5/market/tickers": lambda query, now_ms: self._states("tickers", query, now_ms),
         }
 
@@ -53,9 +45,9 @@ class OkxRest:
                 f"{quote.listing.tick:g}",
                 f"{quote.listing.lot:g}",
             )
-            for quote in self._feed.quotes.values()
+            for quote in self._feed.listed_quotes()
         ]
-        for foreign in self._feed.foreign:
+        for foreign in self._feed.listed_foreign():
             inverse = foreign.kind == "inverse"
             base = foreign.name.partition("-")[0]
             value = ("100" if base == "BTC" else "10") if inverse else _LINEAR_VALUES.get(foreign.name, "1")
@@ -74,8 +66,8 @@ class OkxRest:
         return self._states("open-interest", query, now_ms)
 
     def _book(self, query: Mapping[str, str], now_ms: int) -> Reply:
-        quote, levels = self._feed.by_name.get(query.get("instId", "")), query.get("sz", "1")
-        if quote is None or not quote.live:
+        quote, levels = self._feed.quote_named(query.get("instId")), query.get("sz", "1")
+        if quote is None:
             return refused("51001", "Instrument ID, Instrument ID code, or Spread ID doesn't exist.")
         if not levels.isdigit() or not 1 <= int(levels) <= REST_LEVELS:
             return refused("51000", "Parameter sz error")

@@ -25,6 +25,18 @@ INSTRUMENT_CHANNELS = (
     "price-limit",
 )
 
+USUAL_REQUESTS = 20
+REQUESTS_PER_2_S = {
+    "/api/v5/market/books": 40,
+    "/api/v5/market/trades": 100,
+    "/api/v5/rubik/stat/contracts/open-interest-history": 10,
+    "/api/v5/rubik/": 5,
+    "/api/v5/public/position-tiers": 10,
+    "/api/v5/public/funding-rate-history": 10,
+    "/api/v5/public/mark-price": 10,
+}
+"""What OKX allows of the endpoints that are not usual."""
+
 LOGIN_CHANNELS = ("books-l2-tbt", "books50-l2-tbt")
 
 
@@ -57,7 +69,7 @@ class OkxRules(Rules):
     """Nothing pushed, or no subscription, for this long: closed with 4004."""
     operations_per_hour: int = 480
     requests_per_2_s: int = 20
-    """Per endpoint."""
+    """Per endpoint of the usual kind; others have their share of it more or less."""
 
 
 class OkxServer(VenueServer):
@@ -157,7 +169,12 @@ class OkxServer(VenueServer):
         now_s = self.now_s()
         recent = [at for at in self._requests_s.get(path, []) if now_s - at < 2.0]
         self._requests_s[path] = [*recent, now_s]
-        return self.refusal("429") if len(recent) >= self.limits.requests_per_2_s else None
+        return self.refusal("429") if len(recent) >= self._allowed(path) else None
+
+    def _allowed(self, path: str) -> int:
+        usual = self.limits.requests_per_2_s
+        own = next((limit for prefix, limit in REQUESTS_PER_2_S.items() if path.startswith(prefix)), USUAL_REQUESTS)
+        return max(1, usual * own // USUAL_REQUESTS)
 
     def no_such_path(self, path: str) -> Reply:
         """The venue's answer to a path it does not have."""
