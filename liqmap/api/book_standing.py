@@ -74,7 +74,7 @@ def _venue(each: BookStanding) -> dict[str, Any]:
         "levels": {"bid": each.bid_levels, "ask": each.ask_levels},
         "best_bid": each.best_bid,
         "best_ask": each.best_ask,
-        "spread": None if spread is None else round(spread, 12),
+        "spread": None if spread is None else float(f"{spread:.6g}"),  # prices are exact, their difference is not
         "last_update_ms": each.as_of_ms,
         "last_update_age_ms": each.age_ms,
         "complete_low": each.complete_low,

@@ -128,7 +128,7 @@ class DepthIntegrator:
             while self._reached_ns < until_ns:
                 frame = self._frame_at(self._reached_ns, len(held.whole))
                 piece_ns = min(until_ns, frame.begin_ns + self._spec.frame_ns)
-                frame.integrate(held, (piece_ns - self._reached_ns) / MS_NS)
+                frame.integrate(held, piece_ns - self._reached_ns)
                 self._reached_ns = piece_ns
                 closed += self._close_by(piece_ns)
         return closed + self._close_by(to_ns)
@@ -210,28 +210,28 @@ class _Means:
     """Runs along with a frame and becomes a BookMeans."""
 
     def __init__(self) -> None:
-        self.covered_ms = 0.0
+        self._covered_ns = 0
         self._low, self._high = -np.inf, np.inf
-        self._known_ms = np.zeros(2)
+        self._known_ns = np.zeros(2)
         self._sum = np.zeros(2)
         self._min = np.full(2, np.nan)
         self._max = np.full(2, np.nan)
 
-    def add(self, totals: Floats, low: float, high: float, weight_ms: float) -> None:
-        """`totals` (bid, ask) stood for `weight_ms`, complete from `low` to `high`."""
-        self.covered_ms += weight_ms
+    def add(self, totals: Floats, low: float, high: float, weight_ns: int) -> None:
+        """`totals` (bid, ask) stood for `weight_ns`, complete from `low` to `high`."""
+        self._covered_ns += weight_ns
         self._low, self._high = float(np.maximum(self._low, low)), float(np.minimum(self._high, high))
         known = ~np.isnan(totals)
-        self._known_ms += known * weight_ms
-        self._sum += np.where(known, totals, 0.0) * weight_ms
+        self._known_ns += known * weight_ns
+        self._sum += np.where(known, totals, 0.0) * weight_ns
         self._min, self._max = np.fmin(self._min, totals), np.fmax(self._max, totals)
 
     def closed(self, resyncs: int) -> BookMeans:
         """The mean is held between the least and the most: rounding must not carry it beyond them."""
-        mean = np.clip(_quotient(self._sum, self._known_ms), self._min, self._max)
-        there = self.covered_ms > 0 and self._low <= self._high
+        mean = np.clip(_quotient(self._sum, self._known_ns), self._min, self._max)
+        there = self._covered_ns > 0 and self._low <= self._high
         low, high = (self._low, self._high) if there else (np.nan, np.nan)
-        return BookMeans(self.covered_ms, resyncs, low, high, mean, self._min, self._max)
+        return BookMeans(self._covered_ns / MS_NS, resyncs, low, high, mean, self._min, self._max)
 
 
 class _OpenFrame:
@@ -244,32 +244,32 @@ class _OpenFrame:
         self._spec = spec
         self._first = 0
         self._sum = np.zeros((venues, 2, 0))
-        self._known_ms = np.zeros((venues, 2, 0))
+        self._known_ns = np.zeros((venues, 2, 0))
         self._venues = tuple(_Means() for _ in range(venues))
         self._summed = _Means()
         self._mid_open, self._mid_close = np.nan, np.nan
-        self._mid_sum, self._mid_ms = 0.0, 0.0
+        self._mid_sum, self._mid_ns = 0.0, 0
         self._mid_min, self._mid_max = np.nan, np.nan
 
-    def integrate(self, moment: _Moment, weight_ms: float) -> None:
-        """The moment stood for `weight_ms` of this frame."""
+    def integrate(self, moment: _Moment, weight_ns: int) -> None:
+        """The moment stood for `weight_ns` of this frame."""
         cells = moment.usd.shape[-1]
         if cells:
             at = self._room_for(moment.first_bucket, cells)
             known = ~np.isnan(moment.usd)
-            self._sum[..., at] += np.where(known, moment.usd, 0.0) * weight_ms
-            self._known_ms[..., at] += known * weight_ms
+            self._sum[..., at] += np.where(known, moment.usd, 0.0) * weight_ns
+            self._known_ns[..., at] += known * weight_ns
         for venue in np.flatnonzero(moment.whole):
             means = self._venues[venue]
-            means.add(moment.totals[venue], moment.low[venue], moment.high[venue], weight_ms)
+            means.add(moment.totals[venue], moment.low[venue], moment.high[venue], weight_ns)
         if moment.all_whole:
             low, high = moment.low[moment.whole].max(), moment.high[moment.whole].min()
-            self._summed.add(moment.totals[moment.whole].sum(axis=0), float(low), float(high), weight_ms)
-        self._add_mid(moment.mid, weight_ms)
+            self._summed.add(moment.totals[moment.whole].sum(axis=0), float(low), float(high), weight_ns)
+        self._add_mid(moment.mid, weight_ns)
 
     def closed(self) -> BookFrame:
         """The frame as it is now."""
-        mid = self._mid_sum / self._mid_ms if self._mid_ms else np.nan
+        mid = self._mid_sum / self._mid_ns if self._mid_ns else np.nan
         cut = self._cut()
         return BookFrame(
             t_ms=self.begin_ns // MS_NS,
@@ -282,17 +282,17 @@ class _OpenFrame:
             samples=self.samples,
             summed=self._summed.closed(int(self.resyncs.sum())),
             venues=tuple(means.closed(int(self.resyncs[i])) for i, means in enumerate(self._venues)),
-            usd=_quotient(self._sum[..., cut], self._known_ms[..., cut]),
+            usd=_quotient(self._sum[..., cut], self._known_ns[..., cut]),
         )
 
-    def _add_mid(self, mid: float, weight_ms: float) -> None:
+    def _add_mid(self, mid: float, weight_ns: int) -> None:
         if np.isnan(mid):
             return
-        if not self._mid_ms:
+        if not self._mid_ns:
             self._mid_open = mid
         self._mid_close = mid
-        self._mid_sum += mid * weight_ms
-        self._mid_ms += weight_ms
+        self._mid_sum += mid * weight_ns
+        self._mid_ns += weight_ns
         self._mid_min, self._mid_max = float(np.fmin(self._mid_min, mid)), float(np.fmax(self._mid_max, mid))
 
     def _room_for(self, first: int, cells: int) -> slice:
@@ -305,7 +305,7 @@ class _OpenFrame:
             low, high = (first, first + limit) if first < self._first else (first + cells - limit, first + cells)
         if not held or (low, high) != (self._first, self._first + held):
             self._sum = _moved(self._sum, self._first - low, high - low)
-            self._known_ms = _moved(self._known_ms, self._first - low, high - low)
+            self._known_ns = _moved(self._known_ns, self._first - low, high - low)
             self._first = low
         return slice(first - low, first - low + cells)
 
@@ -314,7 +314,7 @@ class _OpenFrame:
         cells, capacity = self._sum.shape[-1], self._spec.capacity
         if cells <= capacity:
             return slice(0, cells)
-        centre = self._mid_close / self._spec.step - self._first if self._mid_ms else cells / 2
+        centre = self._mid_close / self._spec.step - self._first if self._mid_ns else cells / 2
         begin = int(np.clip(round(centre) - capacity // 2, 0, cells - capacity))
         return slice(begin, begin + capacity)
 

@@ -42,6 +42,12 @@ def test_a_constant_book_gives_itself() -> None:
     assert (totals.complete_low, totals.complete_high) == (90.0, 110.0)
 
 
+def test_odd_times_cover_a_frame_to_the_millisecond() -> None:
+    book = [sample(at * 0.2917313, flat()) for at in range(105)]
+    (frame,) = run(book, until_s=0)
+    assert frame.summed.covered_ms == 30_000 == frame.venues[0].covered_ms
+
+
 def test_the_mean_is_over_time_not_over_samples() -> None:
     heavy = [sample(0, flat(3000.0)), *[sample(10 + i / 10, flat(0.0)) for i in range(10)], sample(11, flat(0.0))]
     spec = replace(SPEC, hold_ns=60 * SECOND_NS)
