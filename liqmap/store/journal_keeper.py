@@ -58,7 +58,7 @@ def start_keeper(
     directory: Path, settings: JournalConfig, orders: "queue.SimpleQueue[Order]", reports: "queue.SimpleQueue[Report]"
 ) -> threading.Thread:
     """Begin to look after the files below `directory`; what a killed predecessor left is taken care of first."""
-    left = [path for symbol in symbols_in(directory) for path in journal_files(directory / symbol)]
+    left = [path for symbol in symbols_in(directory) for path in sorted((directory / symbol).glob("*.lqj"))]
     keeper = _Keeper(directory, settings, reports, left)
     thread = threading.Thread(target=keeper.run, args=(orders,), name="journal-keeper", daemon=True)
     thread.start()
@@ -75,7 +75,7 @@ class _Keeper:
         self._settings = settings
         self._reports = reports
         self._open: dict[Path, int] = {}
-        self._closed = [path for path in left if path.suffix != COMPRESSED]
+        self._closed = left
         self._size = 0
         self._fault = ""
         self._faults: list[str] = []

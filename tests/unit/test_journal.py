@@ -219,9 +219,15 @@ def test_a_compression_killed_at_any_line_leaves_the_old_file_or_the_new_one(
     assert [found.suffix for found in journal_files(tmp_path / "BTC")] == [".gz"]
 
 
-def test_what_a_killed_writer_left_is_compressed_by_its_successor(tmp_path: Path) -> None:
+@pytest.mark.parametrize("renamed", [False, True])
+def test_what_a_killed_writer_or_keeper_left_is_compressed_by_its_successor(tmp_path: Path, renamed: bool) -> None:
     said = written(tmp_path, [10])
     path = journal_files(tmp_path / "BTC")[0]
+    if renamed:  # killed between the name of the new file and the end of the old one
+        content = path.read_bytes()[: -BATCH_HEADER.itemsize]
+        path.write_bytes(content)
+        journal_keeper.compress(path)
+        path.write_bytes(content)
     path.write_bytes(path.read_bytes()[: -BATCH_HEADER.itemsize])
     journals = opened(tmp_path)
     assert not journals.ends["BTC"].asked
