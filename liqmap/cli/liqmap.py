@@ -1,5 +1,6 @@
 """`liqmap`: tools beside the daemon. A table of commands; each is a module with `main(arguments) -> exit code`."""
 
+import logging
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -43,6 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if command is None:
         sys.stderr.write(f"liqmap: no command {given[0]!r}; there are: {', '.join(COMMANDS)}\n")
         return USAGE
+    logging.getLogger("liqmap").addHandler(logging.NullHandler())  # what is said is said by the command, in its words
     run = cast(Callable[[Sequence[str]], int], import_module(command.module).main)
     try:
         return run(given[1:])

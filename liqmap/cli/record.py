@@ -56,11 +56,7 @@ class _Stop:
 def main(given: Sequence[str]) -> int:
     """The command."""
     arguments = _arguments(given)
-    with remarks_of("liqmap record"):
-        return _run(arguments, _Stop())
-
-
-def _run(arguments: argparse.Namespace, stop: _Stop) -> int:
+    stop = _Stop()
     try:
         effective = configured(arguments.config)
         config = _only(effective.config, arguments.symbol)
@@ -87,12 +83,13 @@ def _record(recording: Recording, seconds: float | None, stop: _Stop) -> Progres
     """Until it is time, or asked to stop, or the disk is full."""
     begun_s = time.monotonic()
     line = ProgressLine()
-    while not stop.asked and (seconds is None or time.monotonic() - begun_s < seconds):
-        recording.turn()
-        if line.is_due:
-            _say(line, recording.progress(), time.monotonic() - begun_s)
-        if recording.fault:
-            break
+    with remarks_of("liqmap record"):  # not of the end: that every link is closed then is no news
+        while not stop.asked and (seconds is None or time.monotonic() - begun_s < seconds):
+            recording.turn()
+            if line.is_due:
+                _say(line, recording.progress(), time.monotonic() - begun_s)
+            if recording.fault:
+                break
     line.end()
     fault = recording.fault
     done = recording.close()

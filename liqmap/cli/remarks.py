@@ -2,7 +2,7 @@
 
 import logging
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from liqmap.logs import KeyValueFormatter
@@ -20,14 +20,16 @@ class _Line(KeyValueFormatter):
 
 
 @contextmanager
-def remarks_of(command: str) -> Iterator[None]:
-    """While this is open, warnings and errors of liqmap are told to whoever runs `command`."""
+def remarks_of(command: str, rooms: Sequence[str] = ("liqmap",)) -> Iterator[None]:
+    """While this is open, warnings and errors of these rooms are told to whoever runs `command`."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Line(command))
     handler.setLevel(logging.WARNING)
-    logger = logging.getLogger("liqmap")
-    logger.addHandler(handler)
+    loggers = [logging.getLogger(room) for room in rooms]
+    for logger in loggers:
+        logger.addHandler(handler)
     try:
         yield
     finally:
-        logger.removeHandler(handler)
+        for logger in loggers:
+            logger.removeHandler(handler)

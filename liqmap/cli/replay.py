@@ -33,7 +33,8 @@ from liqmap.supervisor.modes import held_config
 from liqmap.worker.main import spec_of
 
 _FAILED: Final = 1
-_CHUNK: Final = 65_536
+_ABOUT_FILES: Final = ("liqmap.store", "liqmap.ingest.recorded_turns", "liqmap.worker")
+"""What the router says of links and books happened when it was recorded: it is no news."""
 
 
 class _Refused(Exception):
@@ -43,7 +44,7 @@ class _Refused(Exception):
 def main(given: Sequence[str]) -> int:
     """The command."""
     arguments = _arguments(given)
-    with remarks_of("liqmap replay"):
+    with remarks_of("liqmap replay", _ABOUT_FILES):
         return _replay(arguments)
 
 

@@ -23,10 +23,10 @@ class Capturing:
         self._writer = writer
         self._router = router
 
-    def configured(self, config: Config, engine_ns: int, monotonic_ns: int) -> None:
-        """From now on this configuration holds."""
+    def configured(self, config: Config, seed: int, engine_ns: int, monotonic_ns: int) -> None:
+        """From now on this configuration holds. `seed`: of what is drawn in the router's thread."""
         told = msgspec.to_builtins(config)
-        self._writer.line(t="config", ns=engine_ns, mono=monotonic_ns, config=told)
+        self._writer.line(t="config", ns=engine_ns, mono=monotonic_ns, seed=seed, config=told)
 
     def took(self, message: Message, engine_ns: int) -> None:
         """This message is handled now."""

@@ -5,6 +5,7 @@ journal of it, stamped with its times, would lie among those of the days when th
 """
 
 import logging
+import random
 from pathlib import Path
 from typing import Final
 
@@ -30,6 +31,9 @@ class Keeping:
     def __init__(self, config: Config, directory: Path, source: Source, router: Router, clock: Clock) -> None:
         self._router = router
         self._clock = clock
+        self._seed = random.getrandbits(32)
+        self.desk_draw = random.Random(self._seed).random
+        """Uniform numbers for what the router decides; a capture tells their seed."""
         self._journals: Journals | None = None
         self._capture: CaptureWriter | None = None
         self._capturing: Capturing | None = None
@@ -61,7 +65,7 @@ class Keeping:
     def configured(self, config: Config) -> None:
         """From now on this configuration holds; say so before it is applied."""
         if self._capturing is not None:
-            self._capturing.configured(config, self._router.time.now_ns, self._clock.monotonic_ns())
+            self._capturing.configured(config, self._seed, self._router.time.now_ns, self._clock.monotonic_ns())
 
     def tell(self) -> None:
         """Let the feeds board know how it goes."""

@@ -97,6 +97,7 @@ def listen(child: Child, epoch: int) -> None:
         lane=lane,
         depth_board=lambda symbol: depth_board(instance, symbol, config.depth.buckets),
         use=keeping.use,
+        desk_draw=keeping.desk_draw,
     )
     switchboard = Switchboard(router, config, shipped_instruments(), around)
     router.replies.take_listing = switchboard.take_listing

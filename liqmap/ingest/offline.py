@@ -84,7 +84,7 @@ class _InOrder(Handoff):
 class OfflineIngest:
     """Ingest of a recording that begins at `at_ns` (engine time) and `monotonic_ns`. `directory`: for bad frames."""
 
-    def __init__(self, config: Config, directory: Path, at_ns: int, monotonic_ns: int) -> None:
+    def __init__(self, config: Config, directory: Path, at_ns: int, monotonic_ns: int, seed: int = 0) -> None:
         settings = config.ingest
         self._clock = ManualClock(at_ns)
         self._clock.set(at_ns, monotonic_ns)
@@ -102,6 +102,7 @@ class OfflineIngest:
             fetcher=lambda: nowhere,
             draw=random.Random(0).random,
             lane=self._lane,
+            desk_draw=random.Random(seed).random,
             start=_not_started,
         )
         self._switchboard = Switchboard(self.router, config, shipped_instruments(), around)
@@ -167,7 +168,7 @@ def played(steps: Iterable[Step], directory: Path) -> Iterator[dict[str, NDArray
     for step in steps:
         if isinstance(step, Configured):
             if ingest is None:
-                ingest = OfflineIngest(step.config, directory, step.engine_ns, step.monotonic_ns)
+                ingest = OfflineIngest(step.config, directory, step.engine_ns, step.monotonic_ns, step.seed)
             else:
                 ingest.apply(step.config)
         elif ingest is None:

@@ -37,6 +37,7 @@ class Configured(NamedTuple):
     config: Config
     engine_ns: int
     monotonic_ns: int
+    seed: int = 0
 
 
 class Turn(NamedTuple):
@@ -74,6 +75,7 @@ class _Line(Struct):
     data64: bytes = b""
     format: str = ""
     config: Any = None
+    seed: int = 0
     again: bool = False
     state: str = ""
     reason: str = ""
@@ -190,7 +192,7 @@ class RecordedTurns:
             return None
         self._configured = True
         try:
-            return Configured(msgspec.convert(line.config, Config), line.ns, line.mono)
+            return Configured(msgspec.convert(line.config, Config), line.ns, line.mono, line.seed)
         except msgspec.ValidationError as error:
             raise NoRecording(
                 f"{path}: the configuration it was made with is not one of this program: {error}"

@@ -92,6 +92,7 @@ class Recording:
             draw=random.random,
             lane=self._lane,
             use=self._keeping.use,
+            desk_draw=self._keeping.desk_draw,
         )
         self._switchboard = Switchboard(self.router, config, shipped_instruments(), around)
         self.router.replies.take_listing = self._switchboard.take_listing

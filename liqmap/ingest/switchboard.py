@@ -6,6 +6,7 @@ whose address changed is replaced, everything else is left alone: adding a symbo
 
 import logging
 import queue
+import random
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -68,6 +69,8 @@ class Surroundings:
     """Opens the board that shows the order books of a symbol."""
     use: Callable[[InstrumentTable], None] = nobody
     """Told of every table of contracts before it is used."""
+    desk_draw: Callable[[], float] = random.random
+    """Like `draw`, for the router's own thread: a recording tells its seed, so that it can be played again."""
     start: Callable[[threading.Thread], None] = threading.Thread.start
     """Starts a thread that listens; where frames come from a file, nobody does."""
 
@@ -289,7 +292,7 @@ class Switchboard:
         keys = [(symbol, config.symbols[symbol].step, config.depth) for symbol in config.enabled_symbols]
         self._depth_boards = {key: self._depth_boards.get(key) or self._depth_board(*key) for key in keys}
         boards = {symbol: board for (symbol, _, _), board in self._depth_boards.items()}
-        router.desk.use((config.depth, config.ingest), wanted, boards, self._ask, self._around.draw)
+        router.desk.use((config.depth, config.ingest), wanted, boards, self._ask, self._around.desk_draw)
 
     def _depth_board(self, symbol: str, step: float, settings: DepthConfig) -> DepthBoard:
         return DepthBoard(self._around.depth_board(symbol), step, settings)
