@@ -1,6 +1,7 @@
 """One simulated venue's feed over one market, stepped by hand: what it says and what it answers, without sockets."""
 
 import json
+from itertools import islice
 from typing import Any
 
 from liqmap import config as configuration
@@ -72,5 +73,5 @@ class Desk:
 
     def truth(self, contract: str, levels: int) -> dict[TakerSide, list[tuple[float, float]]]:
         """The true book's best levels, in base coin."""
-        truth = self.feed.book_truth(contract, self.now_ms)
-        return {BIDS: truth["bids"][:levels], ASKS: truth["asks"][:levels]}
+        book = self.feed.by_name[contract].book
+        return {side: list(islice(book.in_base(held), levels)) for side, held in ((BIDS, book.bids), (ASKS, book.asks))}
