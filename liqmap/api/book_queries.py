@@ -4,18 +4,20 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Final, TypeVar
 
+import msgspec
 from flask import Response
 
 from liqmap.api.errors import InvalidParameter
 from liqmap.api.parameters import Choice, Number, Parameter, Table, Whole
 from liqmap.api.resource import Serving
 from liqmap.client import Prices
+from liqmap.domain.enums import Venue
 from liqmap.domain.grid import Grid
 
 FRAME: Final = "/orderbook_heatmap"
 ALIAS: Final = "/v2/orderbook_heatmap_30s"
 ALL: Final = "all"
-VENUES: Final = ("binance", "bybit", "okx")
+VENUES: Final = tuple(venue.name.lower() for venue in Venue if venue != Venue.UNKNOWN)
 WIDEST_PCT: Final = 10.0
 COARSEST: Final = 1000
 """The coarsest step is so many of the symbol's own."""
@@ -94,13 +96,9 @@ def _checked(serving: Serving) -> Callable[[FrameQuery], None]:
 
 def listened_venues(serving: Serving, symbol: str) -> list[str]:
     """The venues whose order book of the symbol is wanted by the configuration."""
-    named, venues = serving.config.symbols[symbol].instruments, serving.config.venues
-    configured = {
-        "binance": (venues.binance, named.binance),
-        "bybit": (venues.bybit, named.bybit),
-        "okx": (venues.okx, named.okx),
-    }
-    return [name for name, (venue, listed) in configured.items() if listed and venue.enabled and venue.depth]
+    listed = msgspec.structs.asdict(serving.config.symbols[symbol].instruments)
+    venues = msgspec.structs.asdict(serving.config.venues)
+    return [name for name, venue in venues.items() if listed[name] and venue.enabled and venue.depth]
 
 
 def _prices_make_sense(query: FrameQuery) -> None:

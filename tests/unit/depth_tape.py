@@ -1,7 +1,7 @@
 """Depth samples for tests, drawn by hypothesis, and a reference that integrates them the slow way."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,8 @@ SECOND_NS = 1_000_000_000
 START_NS = 1_700_000_010 * SECOND_NS
 STEP = 0.5
 SPEC = DepthSpec(frame_ns=30 * SECOND_NS, hold_ns=3 * SECOND_NS // 2, range_pct=10.0, step=STEP, capacity=64)
+WIDE = DepthSpec(frame_ns=30 * SECOND_NS, hold_ns=3 * SECOND_NS // 2, range_pct=60.0, step=STEP, capacity=4096)
+"""Nothing that a tape does leaves its cells or its band."""
 VENUES = 3
 
 
@@ -74,13 +76,23 @@ def _bytes(means: BookMeans) -> list[bytes]:
     return [each.tobytes() for each in (means.total_usd, means.total_min_usd, means.total_max_usd)]
 
 
+@dataclass
+class Tape:
+    """Drawn samples; told by what they were drawn with."""
+
+    seed: int
+    count: int
+    samples: list[DepthSample] = field(repr=False)
+
+
 @st.composite
-def tapes(draw: st.DrawFn) -> list[DepthSample]:
+def tapes(draw: st.DrawFn) -> Tape:
     """Up to 40 samples over some minutes: stalls, moving windows, unknown cells, books that break and begin anew."""
-    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    seed, count = draw(st.integers(0, 2**32 - 1)), draw(st.integers(1, 40))
+    rng = np.random.default_rng(seed)
     at_s, first, mid, resyncs = 0.0, 185, 100.0, np.zeros(VENUES, np.int64)
     made = []
-    for _ in range(draw(st.integers(1, 40))):
+    for _ in range(count):
         at_s += float(rng.choice([0.0, 0.25, 0.25, 0.25, 1.0, 1.5, 2.0, 9.0, 29.0, 31.0]))
         move = int(rng.choice([0, 0, 0, 0, 1, -1, 5, -5]))
         first, mid = first + move, mid + move * STEP
@@ -100,7 +112,7 @@ def tapes(draw: st.DrawFn) -> list[DepthSample]:
                 resyncs=[int(each) for each in resyncs],
             )
         )
-    return made
+    return Tape(seed, count, made)
 
 
 def reference(samples: Sequence[DepthSample], spec: DepthSpec = SPEC) -> dict[int, dict[str, Any]]:

@@ -14,6 +14,8 @@ from tests.unit.depth_tape import (
     SPEC,
     START_NS,
     VENUES,
+    WIDE,
+    Tape,
     flat,
     mirrored,
     reference,
@@ -149,8 +151,8 @@ def run_on(made: DepthIntegrator, *samples: DepthSample) -> list[BookFrame]:
 
 
 @given(tapes())
-def test_dollars_are_what_a_slow_reference_finds(tape: list[DepthSample]) -> None:
-    made, wanted = run(tape), reference(tape)
+def test_dollars_are_what_a_slow_reference_finds(tape: Tape) -> None:
+    made, wanted = run(tape.samples, WIDE), reference(tape.samples)
     assert [frame.t_ms * NS_MS for frame in made] == list(wanted)
     for frame, expected in zip(made, wanted.values(), strict=True):
         assert frame.samples == expected["samples"]
@@ -167,20 +169,20 @@ def test_dollars_are_what_a_slow_reference_finds(tape: list[DepthSample]) -> Non
 
 
 @given(tapes(), st.data())
-def test_looks_and_cuts_anywhere_give_the_same_frames(tape: list[DepthSample], data: st.DataObject) -> None:
-    made = DepthIntegrator(SPEC)
+def test_looks_and_cuts_anywhere_give_the_same_frames(tape: Tape, data: st.DataObject) -> None:
+    made = DepthIntegrator(WIDE)
     frames = []
-    for here, after in zip(tape, [*tape[1:], None], strict=True):
+    for here, after in zip(tape.samples, [*tape.samples[1:], None], strict=True):
         frames += made.add(here)
         if after is not None and data.draw(st.booleans()):
             frames += made.look(data.draw(st.integers(here.as_of_ns, after.as_of_ns)))
-    frames += made.look(tape[-1].as_of_ns + 2 * SPEC.frame_ns)
-    assert same(frames, run(tape))
+    frames += made.look(tape.samples[-1].as_of_ns + 2 * WIDE.frame_ns)
+    assert same(frames, run(tape.samples, WIDE))
 
 
 @given(tapes())
-def test_means_lie_between_the_least_and_the_most(tape: list[DepthSample]) -> None:
-    for frame in run(tape):
+def test_means_lie_between_the_least_and_the_most(tape: Tape) -> None:
+    for frame in run(tape.samples):
         for means in (frame.summed, *frame.venues):
             known = ~np.isnan(means.total_usd)
             assert (means.total_min_usd[known] <= means.total_usd[known]).all()
@@ -191,8 +193,8 @@ def test_means_lie_between_the_least_and_the_most(tape: list[DepthSample]) -> No
 
 
 @given(tapes())
-def test_a_mirrored_book_gives_the_mirrored_frame(tape: list[DepthSample]) -> None:
-    for one, other in zip(run(tape), run([mirrored(each) for each in tape]), strict=True):
+def test_a_mirrored_book_gives_the_mirrored_frame(tape: Tape) -> None:
+    for one, other in zip(run(tape.samples, WIDE), run([mirrored(each) for each in tape.samples], WIDE), strict=True):
         assert np.allclose(one.usd, other.usd[:, ::-1, ::-1], rtol=1e-9, equal_nan=True)
         assert np.isclose(one.mid_mean, 200.0 - other.mid_mean, equal_nan=True)
         for a, b in zip((one.summed, *one.venues), (other.summed, *other.venues), strict=True):
