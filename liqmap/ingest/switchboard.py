@@ -252,7 +252,8 @@ class Switchboard:
         asked = adapter.poll_plans(section, InstrumentTable([*table, *missing]))
         listings = [plan for plan in asked if plan.topic is Topic.INSTRUMENTS]
         readings = [plan for plan in adapter.poll_plans(section, table) if plan.topic is not Topic.INSTRUMENTS]
-        return {polls.source_of(plan): plan for plan in (*listings, *readings)}
+        ratios = adapter.ratio_plans(section, table)
+        return {polls.source_of(plan): plan for plan in (*listings, *readings, *ratios)}
 
     def _apply_polls(self, venue: Venue, adapter: Adapter, wanted: dict[str, PollPlan]) -> None:
         router = self._router

@@ -216,6 +216,20 @@ def test_the_clock_of_a_venue_is_measured_and_shown_when_it_is_wrong() -> None:
             assert row["delivering"], "a wrong clock refuses no data"
 
 
+def test_positioning_of_three_venues_is_asked_for_and_told_once_a_bar() -> None:
+    with venue_servers() as venues, listening(config_of(venues, "BTC")) as ingest:
+        wait_until_up(ingest, venues, "BTC")
+        told = ingest.events("BTC", Kind.RATIO)
+        assert set(told["venue"]) == {Venue.BINANCE, Venue.BYBIT, Venue.OKX}
+        rows = [(row["venue"], row["side"], row["venue_ms"]) for row in told]
+        assert len(rows) == len(set(rows))
+        assert {(venue, side) for venue, side, _ in rows} == {
+            *((venue, side) for venue in (Venue.BINANCE, Venue.OKX) for side in (1, 2, 3)),
+            (Venue.BYBIT, 1),
+        }
+        assert all(0.0 <= share <= 1.0 for share in told["quantity"])
+
+
 def test_what_is_spent_is_shown() -> None:
     with venue_servers() as venues, listening(config_of(venues, "BTC")) as ingest:
         wait_until_up(ingest, venues, "BTC")
