@@ -87,6 +87,7 @@ class Listening:
         clock: Clock | None = None,
         connect: Connector | None = None,
         shipped: tuple[Instrument, ...] | None = None,
+        handoff: Handoff | None = None,
     ) -> None:
         settings = config.ingest
         self.clock = clock or SystemClock()
@@ -94,7 +95,7 @@ class Listening:
         self.depth: dict[str, DepthSink] = {}
         self._config = config
         self.feeds = Feeds(settings.silent_after_s)
-        self.handoff = Handoff(settings.queue_frames)
+        self.handoff = handoff or Handoff(settings.queue_frames)
         self.quarantine = Quarantine(directory, settings.quarantine_frames, settings.quarantine_bytes)
         self.router = Router(settings, self.clock, self.handoff, self.feeds, self.quarantine)
         self.accounts = AccountBook(config, self.clock, directory / "bans.json")
@@ -177,10 +178,11 @@ def listening(
     clock: Clock | None = None,
     connect: Connector | None = None,
     shipped: tuple[Instrument, ...] | None = None,
+    handoff: Handoff | None = None,
 ) -> Iterator[Listening]:
     """A running ingest, ended in the end."""
     with tempfile.TemporaryDirectory(prefix="t-ingest-") as directory:
-        ingest = Listening(config, Path(directory), clock, connect, shipped)
+        ingest = Listening(config, Path(directory), clock, connect, shipped, handoff)
         try:
             yield ingest
         finally:

@@ -109,14 +109,15 @@ class BookSync:
     # For the rules ------------------------------------------------------------------------------------------------
 
     def break_off(self) -> None:
-        """Something is missing: all that is known is thrown away, also a snapshot on its way."""
+        """Something is missing: all that is known is thrown away, also a snapshot that waited to be reached. One that
+        is still on its way is worth waiting for."""
         self.counts.resyncs += self._state is BookState.SYNCED
+        if self._needs is Wish.RESUBSCRIBE or self.pending is not None:
+            self._granted = False
         self.book.clear()
         self.buffer.clear()
         self.pending = self.last = None
         self._state = BookState.BROKEN
-        if self._needs is Wish.RESUBSCRIBE:
-            self._granted = False
 
     def missed(self) -> None:
         """The sequence says that an update is missing."""

@@ -109,6 +109,8 @@ class DepthDesk:
         for shelf in self._shelves.values():
             sync = shelf.syncs.get(connection)
             if shelf.wanted.source == source and sync is not None:
+                if sync.pending is not None:
+                    shelf.asked_ns = NEVER
                 sync.lose(count)
                 shelf.version += 1
                 self._follow(shelf, now_ns, GapReason.OVERRUN)
@@ -134,10 +136,11 @@ class DepthDesk:
         if shelf is None or shelf.wanted.request is None or shelf.wanted.request.name != request.name:
             log.warning("snapshot of nobody's book", extra=fields(asked=request.name, instrument=update.instrument))
             return
-        shelf.asked_ns = NEVER
         for connection, sync in shelf.syncs.items():
             if sync.shown is None:
                 shelf.take(update, connection, now_ns)
+        # One that the stream has yet to reach is waited for like an answer.
+        shelf.asked_ns = now_ns if any(sync.pending is not None for sync in shelf.syncs.values()) else NEVER
         self._follow(shelf, now_ns, GapReason.SEQUENCE)
 
     def refused(self, request: PollPlan, delay_s: float, now_ns: int) -> None:

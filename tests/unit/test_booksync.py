@@ -53,6 +53,17 @@ def test_binance_the_first_update_must_hold_the_snapshots_number_and_older_ones_
     assert (90.0, 7.0) not in sync.book.bids, "what lies before the snapshot is in it already"
 
 
+def test_binance_a_break_while_a_snapshot_waits_to_be_reached_asks_for_another_one() -> None:
+    """Under load the book was lost while its snapshot, ahead of the stream, was held: nothing was on its way any more."""
+    sync = _sync(BINANCE)
+    sync.take(update(BINANCE, 105, 100, 101))
+    sync.granted()
+    sync.take(_snapshot(BINANCE, 200))
+    sync.lose(3)
+    sync.take(update(BINANCE, 300, 290, 291))
+    assert (sync.state, sync.wish) == (BookState.BROKEN, Wish.SNAPSHOT)
+
+
 def test_binance_spots_rule_of_one_more_is_not_futures() -> None:
     """An update that ends exactly at lastUpdateId bridges; by spot's rule it would be dropped and the next refused."""
     sync = _sync(BINANCE)
