@@ -54,7 +54,7 @@ def test_binance_the_first_update_must_hold_the_snapshots_number_and_older_ones_
 
 
 def test_binance_a_break_while_a_snapshot_waits_to_be_reached_asks_for_another_one() -> None:
-    """Under load the book was lost while its snapshot, ahead of the stream, was held: nothing was on its way any more."""
+    """Lost under load while its snapshot, ahead of the stream, was held: nothing was on its way any more."""
     sync = _sync(BINANCE)
     sync.take(update(BINANCE, 105, 100, 101))
     sync.granted()
