@@ -23,11 +23,14 @@ from liqmap.config import Config, Effective, RunMode
 from liqmap.domain.enums import GapReason, Kind, Source, TakerSide, Topic, Venue
 from liqmap.engine.engine import Engine
 from liqmap.ingest.feeds_board import painter
+from liqmap.ingest.handoff import LinkState
 from liqmap.ingest.lanes import Lane
+from liqmap.ingest.main import depth_board
 from liqmap.shm.board import BoardWriter
 from liqmap.shm.layout import FEEDS, segment_name
-from liqmap.shm.plan import create_all
+from liqmap.shm.plan import Role, create_all
 from liqmap.shm.ring import RingReader, RingWriter
+from liqmap.shm.status import supervisor_beat
 from liqmap.worker.books import OrderBooks
 from liqmap.worker.loop import Loop
 from liqmap.worker.main import spec_of
@@ -111,6 +114,9 @@ class Watched(Listening):
         self.sinks[symbol] = both
         return Lane(symbol, both, 1)
 
+    def _depth_board(self, symbol: str) -> Any:
+        return depth_board(self.config.daemon.instance, symbol, self.config.depth.buckets)
+
     def turn(self) -> None:
         """One turn of everybody: ingest, the workers, and now and then the boards and the heartbeats."""
         super().turn()
@@ -121,6 +127,7 @@ class Watched(Listening):
             self._shown_s = time.monotonic()
             self._feeds_board.publish(painter(self.feeds, self.router.time.now_ns, self.router.set_aside))
             self._stage.beat()
+            supervisor_beat(self._holding[Role.STATUS], time.monotonic_ns())
 
     def until(self, condition: Callable[[], object], what: str) -> None:
         """Run until the condition holds; it is asked each tenth of a second. Fails after the deadline, and then says
@@ -165,16 +172,21 @@ class Watched(Listening):
         for venue in VENUES:
             self.venues.fault(venue, {"fault": "clear"})
         self.until_all_up()
-
-    def print_trades(self, venue: Venue, count: int, first_price: float, *, between: Callable[[], None]) -> list[float]:
-        """One trade after the other, each in a message of its own; their prices, which tell them apart."""
         market = self.venues.market("BTC")
-        prices = [first_price + number for number in range(count)]
+        self.until(lambda: not any(market.untold(venue) for venue in VENUES), "the last words of the market")
+        self.venues.call(lambda: None)  # the step that took them is published
+
+    def print_one_by_one(self, venue: Venue, prices: list[float]) -> None:
+        """Each trade in a message of its own."""
+        market = self.venues.market("BTC")
         for price in prices:
             market.trade(venue, price, 0.01)
             self.until(lambda: not market.untold(venue), "a step of the market")
-            between()
-        return prices
+
+    def links_up(self, venue: Venue) -> int:
+        """How many links of a venue deliver."""
+        links = [one for one in self.feeds.sources.values() if one.is_link and one.venue is venue]
+        return sum(link.state is LinkState.UP for link in links)
 
     # -- what the API shows --------------------------------------------------------------------------------------
 

@@ -1,5 +1,5 @@
-"""What comes twice and must count once: rows of two connections of one link during a rotation, and rows that a venue
-plays again when somebody subscribes. Pure bookkeeping of the router.
+"""What comes twice and must count once: rows of two connections of one link during a rotation, rows that a venue plays
+again when somebody subscribes, and messages that a connection simply repeats. Pure bookkeeping of the router.
 
 Rows without an id may be identical and real (Bybit prints equal liquidations), so connections are compared as
 multisets: a row counts if its connection has now shown it more often than any other connection of the link has.
@@ -7,6 +7,7 @@ multisets: a row counts if its connection has now shown it more often than any o
 
 from collections import Counter, OrderedDict
 from collections.abc import Iterable
+from operator import eq
 from typing import Final
 
 from liqmap.domain.enums import Kind
@@ -55,6 +56,40 @@ class Overlap:
             self.dropped += 1
             return False
         return True
+
+
+class Repeats:
+    """Whole messages that a connection brings twice in a row, byte for byte. No venue means that: prints carry numbers
+    or ids, states and books their times. What cannot be read is none of these: `times` says how often it came."""
+
+    def __init__(self) -> None:
+        self._last: dict[int, bytes] = {}
+        self._again: Counter[bytes] = Counter()
+        self.dropped = 0
+
+    def news(self, connection: int, messages: list[bytes]) -> list[bytes]:
+        """The messages of one read without those that only repeat the one before them."""
+        before = [self._last.get(connection), *messages]
+        self._last[connection] = messages[-1]
+        self._again.clear()
+        if not any(map(eq, messages, before)):
+            return messages
+        kept = [raw for raw, last in zip(messages, before, strict=False) if raw != last]
+        self._again.update(raw for raw, last in zip(messages, before, strict=False) if raw == last)
+        self.dropped += len(messages) - len(kept)
+        return kept
+
+    def times(self, connection: int, raw: bytes) -> int:
+        """How often a message of the newest read came that cannot be read; its next repetition is news again."""
+        if self._last.get(connection) == raw:
+            del self._last[connection]
+        again = self._again.pop(raw, 0)
+        self.dropped -= again
+        return 1 + again
+
+    def forget(self, connection: int) -> None:
+        """The connection has ended."""
+        self._last.pop(connection, None)
 
 
 class Replays:

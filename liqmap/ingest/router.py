@@ -49,7 +49,7 @@ from liqmap.ingest.handoff import (
 )
 from liqmap.ingest.lanes import Lane
 from liqmap.ingest.link import Delivering, Order
-from liqmap.ingest.merge import Overlap
+from liqmap.ingest.merge import Overlap, Repeats
 from liqmap.ingest.remarks import heed
 from liqmap.ingest.replies import Replies
 from liqmap.ingest.set_aside import SetAside
@@ -83,6 +83,7 @@ class Listener:
     sessions: dict[int, Session] = field(default_factory=dict)
     overlap: Overlap | None = None
     told_ns: dict[int, int] = field(default_factory=dict)
+    repeats: Repeats = field(default_factory=Repeats)
     probed: bool = True
     """False: it carries quiet streams only, so anything at all confirms it."""
     is_tape: bool = field(init=False)
@@ -279,6 +280,7 @@ class Router:
         listener = self.listeners[message.source]
         listener.sessions.pop(message.connection, None)
         listener.told_ns.pop(message.connection, None)
+        listener.repeats.forget(message.connection)
         self.desk.ended(message.source, message.connection, self.time.at(message.at_ns))
         if listener.overlap is not None and len(listener.sessions) == 1:
             listener.overlap.ends_ns = self.time.now_ns + _OVERLAP_NS
@@ -323,7 +325,7 @@ class Router:
 
         A link of trades reads them in runs; every frame that ends a run is read like those of other links.
         """
-        frames, told = iter(message.messages), Prints(list)
+        frames, told = iter(listener.repeats.news(message.connection, message.messages)), Prints(list)
         newest: Event | None = None
         data = False
         for raw in iter(partial(session.tape, frames, now_ns, told), None) if listener.is_tape else frames:
@@ -331,7 +333,8 @@ class Router:
             try:
                 facts = session.parse(raw, now_ns)
             except Malformed as error:
-                self.set_aside.take(message.source, now_ns, error.why, error.field, raw, len(raw))
+                for _ in range(listener.repeats.times(message.connection, raw)):
+                    self.set_aside.take(message.source, now_ns, error.why, error.field, raw, len(raw))
                 continue
             for fact in facts:
                 if type(fact) is Event:

@@ -205,8 +205,8 @@ def test_two_connections_of_a_rotation_count_each_row_once_and_real_repeats_as_o
     desk.frames(trade(1), trade(2))
     desk.turn()
     desk.open(2)
-    desk.frames(trade(3), forced("SELL"), forced("SELL"))
-    desk.frames(trade(3), forced("SELL"), forced("SELL"), trade(4), connection=2)
+    desk.frames(forced("SELL"), trade(3), forced("SELL"))
+    desk.frames(forced("SELL"), trade(3), forced("SELL"), trade(4), connection=2)
     desk.frames(trade(4), trade(5))
     desk.handoff.announce(
         Ended("binance/facts", 1, desk.clock.now_ns(), "rotation", GapReason.DISCONNECTED, last=False)
@@ -216,6 +216,17 @@ def test_two_connections_of_a_rotation_count_each_row_once_and_real_repeats_as_o
     assert list(desk.events(Kind.TRADE)["detail"]) == [1, 2, 3, 4, 5, 6]
     assert len(desk.events(Kind.LIQUIDATION)) == 2
     assert not [gap for gap in desk.events(Kind.GAP) if gap["side"] == GapReason.DISCONNECTED]
+
+
+def test_a_message_that_a_connection_repeats_at_once_counts_once(desk: Desk) -> None:
+    desk.open(1)
+    desk.frames(trade(1), trade(1), forced("SELL"), forced("SELL"), trade(2))
+    desk.turn()
+    desk.frames(trade(2), trade(3))
+    desk.turn()
+    assert list(desk.events(Kind.TRADE)["detail"]) == [1, 2, 3]
+    assert len(desk.events(Kind.LIQUIDATION)) == 1
+    assert desk.router.listeners["binance/facts"].repeats.dropped == 3
 
 
 def test_an_overlap_is_forgotten_some_seconds_after_it_ended(desk: Desk) -> None:
