@@ -17,7 +17,7 @@ for a few sums, never while anything waits, computes or is written (decision 001
 
 import threading
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Final
 
@@ -48,10 +48,11 @@ class Hold(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """Until when, and the venue's words."""
+    """Until when, and the venue's words. `handshake`: a handshake was refused, else a request."""
 
     until_ns: int = 0
     reason: str = ""
+    handshake: bool = False
 
 
 class _Reported:
@@ -141,9 +142,9 @@ class VenueAccount:
 
     # Being refused ------------------------------------------------------------------------------------------------
 
-    def hold(self, what: Hold, now_ns: int, seconds: float, reason: str) -> None:
+    def hold(self, what: Hold, now_ns: int, seconds: float, reason: str, *, handshake: bool = False) -> None:
         """Hold back for that long; a shorter time never cuts a longer one."""
-        held = Held(now_ns + int(seconds * 1e9), reason)
+        held = Held(now_ns + int(seconds * 1e9), reason, handshake)
         with self._lock:
             if held.until_ns > self._held[what].until_ns:
                 self._held[what] = held
@@ -151,17 +152,19 @@ class VenueAccount:
     def refused(self, refusal: Refusal, now_ns: int, seconds: float, *, handshake: bool) -> bool:
         """A request (or a handshake) was refused, to be tried again in that time. True when it concerns the venue."""
         if refusal.kind is RefusalKind.REGION:
-            self.hold(Hold.REGION, now_ns, seconds, refusal.text)
+            self.hold(Hold.REGION, now_ns, seconds, refusal.text, handshake=handshake)
         elif refusal.kind in (RefusalKind.RATE_LIMITED, RefusalKind.BANNED):
             self.hold(Hold.CONNECTS if handshake else Hold.REQUESTS, now_ns, seconds, refusal.text)
         else:
             return False
         return True
 
-    def served(self) -> None:
-        """The venue answered as it should: it serves this country."""
+    def served(self, *, handshake: bool) -> None:
+        """A request (or a handshake) was answered as it should be: a country refusal of such is over. The other kind is
+        another door: a venue may serve websockets to a country and refuse it requests."""
         with self._lock:
-            self._held[Hold.REGION] = Held()
+            if self._held[Hold.REGION].handshake == handshake:
+                self._held[Hold.REGION] = Held()
 
     def requests_held(self, now_ns: int) -> tuple[float, str]:
         """Seconds for which no REST request may leave, and why; (0, "") when one may."""
@@ -176,7 +179,7 @@ class VenueAccount:
         """
         held = self._held[Hold.REGION]
         if 0 < held.until_ns <= now_ns:
-            self._held[Hold.REGION] = Held(now_ns + int(REGION_PROBE_S * 1e9), held.reason)
+            self._held[Hold.REGION] = replace(held, until_ns=now_ns + int(REGION_PROBE_S * 1e9))
             return 0.0, ""
         return _left(held, now_ns) or (0.0, "")
 

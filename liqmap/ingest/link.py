@@ -154,7 +154,7 @@ def live(link: Link, backoff: Backoff, said: "_Saying") -> Ending:
         return _refused(link, error)
     except TransportError as error:
         return Ending(str(error), GapReason.NOT_CONNECTED)
-    link.account.served()
+    link.account.served(handshake=True)
     said.change(LinkState.OPEN)
     successor: _Connection | None = None
     ending = Ending("asked to stop", GapReason.STOPPED, asked=True)

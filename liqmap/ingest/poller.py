@@ -139,7 +139,7 @@ def _request(poller: Poller, item: _Due) -> None:
     kind = reply.headers.get("content-type", "")
     refusal = poller.adapter.classify_refusal(reply.status, kind, reply.headers, reply.body)
     if refusal is None:
-        poller.account.served()
+        poller.account.served(handshake=False)
         _succeeded(poller, item)
         plan = item.plan if item.once else None
         poller.handoff.announce(Polled(source_of(item.plan), receive_ns, reply.body, asked_ns, plan))

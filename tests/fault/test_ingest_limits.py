@@ -3,9 +3,11 @@ reasons of its own, it costs what it must and nothing else."""
 
 import json
 import queue
+import signal
 import threading
 import time
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -25,6 +27,7 @@ from liqmap.ingest.poller import Poller, poll_forever
 from liqmap.ingest.transport import Transport, WebsocketConnector
 from liqmap.sim.venues.binance_server import BinanceRules
 from liqmap.sim.venues.running import VenueRules
+from tests.fault.test_ingest_process import daemon
 from tests.fault.test_ingest_sockets import config_of, count, trade_everywhere, wait_until_up
 from tests.listening import Listening, listening
 from tests.venue_servers import RunningVenues, venue_servers
@@ -234,3 +237,34 @@ def test_what_is_spent_is_shown() -> None:
     with venue_servers() as venues, listening(config_of(venues, "BTC")) as ingest:
         wait_until_up(ingest, venues, "BTC")
         ingest.until(lambda: 0.0 < ingest.venue(Venue.BINANCE)["budget_used"] < 0.5, "the share of the budget")
+
+
+def test_an_ingest_that_is_killed_during_a_ban_does_not_ask_when_it_comes_back(tmp_path: Path) -> None:
+    with venue_servers() as venues, daemon(asking(venues), tmp_path) as stage:
+        stage.start()
+
+        def held() -> bool:
+            file = stage.paths.lib_dir / "bans.json"
+            return file.exists() and b"requests" in file.read_bytes()
+
+        stage.until(lambda: stage.events("BTC", Kind.OPEN_INTEREST).size, "open interest")
+        venues.fault(Venue.BINANCE, {"fault": "rest", "path": "/", "kind": "418"})
+        stage.until(held, "the ban written down")
+        stage.signal(signal.SIGKILL)
+        stage.ended()
+        venues.fault(Venue.BINANCE, {"fault": "clear"})  # it would answer now; we are not to find out
+        stage.start()
+        stage.until(stage.ready, "ready")
+        seen = stage.events("BTC", Kind.OPEN_INTEREST)
+        readings = int((seen["venue"] == Venue.BINANCE).sum())
+        stage.until(lambda: "banned until" in stage.reason(Venue.BINANCE), "the ban in words")
+
+        def others() -> bool:
+            told = stage.events("BTC", Kind.OPEN_INTEREST)
+            return int((told["venue"] == Venue.OKX).sum()) > int((seen["venue"] == Venue.OKX).sum())
+
+        stage.until(others, "open interest of another venue")
+        told = stage.events("BTC", Kind.OPEN_INTEREST)
+        assert int((told["venue"] == Venue.BINANCE).sum()) == readings
+        marks = stage.events("BTC", Kind.MARK_PRICE)
+        assert (marks["venue"] == Venue.BINANCE).any(), "its websockets speak"

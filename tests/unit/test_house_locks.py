@@ -15,12 +15,34 @@ SHORT = frozenset(
 """Calls on built-in containers, and waking up who waits for the same lock."""
 
 OWN = {
-    "liqmap/ingest/accounts.py": {"wait_s", "spend", "used", "Held", "_left", "_region_left", "_take_word"},
-    "liqmap/ingest/handoff.py": {"wait", "has_room", "put", "_count_in", "_line", "_make_room", "_portion"},
+    "liqmap/ingest/accounts.py": {
+        "wait_s",
+        "spend",
+        "used",
+        "Held",
+        "_left",
+        "_region_left",
+        "_take_word",
+        "replace",
+        "int",
+    },
+    "liqmap/ingest/handoff.py": {
+        "wait",
+        "has_room",
+        "put",
+        "_count_in",
+        "_line",
+        "_make_room",
+        "_portion",
+        "_Line",
+        "give_up",
+        "monotonic",
+        "rotate",
+    },
     "liqmap/shm/memory.py": {"super", "__init__"},
     "liqmap/client/attachment.py": {"open_reader", "_make"},
     "liqmap/api/encode.py": {"compressobj", "compress", "flush"},
-    "liqmap/logs.py": {"suppress", "close", "_open", "getLogger", "exception"},
+    "liqmap/logs.py": {"suppress", "close", "_open", "getLogger", "exception", "super", "enable"},
     "liqmap/api/pulse.py": {"doRollover"},
 }
 """What else may be called under a lock, by module, and why that is no harm:
@@ -42,26 +64,33 @@ def locked(tree: ast.AST) -> Iterator[tuple[ast.With, str]]:
                     yield node, name
 
 
-def takes_a_lock(tree: ast.AST) -> set[str]:
-    """Names of the functions of a module that take one."""
-    functions = (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef))
-    return {function.name for function in functions if any(True for _ in locked(function))}
+def within(tree: ast.AST, block: ast.With) -> Iterator[ast.AST]:
+    """What is done in a block, and in the module's own functions that it calls, and in those that they call."""
+    functions = {node.name: node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
+    ahead: list[ast.stmt] = list(block.body)
+    followed: set[str] = set()
+    while ahead:
+        for node in ast.walk(ahead.pop()):
+            yield node
+            if isinstance(node, ast.Call):
+                full = ast.unparse(node.func)
+                name = full.rpartition(".")[2]
+                if full in (name, f"self.{name}") and name in functions and name not in followed:
+                    followed.add(name)
+                    ahead.extend(functions[name].body)
 
 
 def faults(source: str, own: frozenset[str] | set[str] = frozenset()) -> list[str]:
     """What a module does under its locks and should not."""
     tree = ast.parse(source)
-    taking, found = takes_a_lock(tree), []
+    found = []
     for block, name in locked(tree):
-        inside = [node for statement in block.body for node in ast.walk(statement)]
-        for node in inside:
+        for node in within(tree, block):
             if isinstance(node, ast.With) and any(other is node for other, _ in locked(tree)):
                 found.append(f"line {node.lineno}: a lock under {name}")
             if isinstance(node, ast.Call):
                 called = ast.unparse(node.func).rpartition(".")[2]
-                if ast.unparse(node.func) in {called, f"self.{called}"} and called in taking:
-                    found.append(f"line {node.lineno}: {called} takes a lock itself")
-                elif called not in SHORT | own:
+                if called not in SHORT | own:
                     found.append(f"line {node.lineno}: {called} is called under {name}")
             if isinstance(node, ast.Await | ast.Yield | ast.YieldFrom):
                 found.append(f"line {node.lineno}: {name} is held while others run")

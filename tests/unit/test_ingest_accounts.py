@@ -188,6 +188,15 @@ def test_what_a_refusal_holds_back(kind: RefusalKind, handshake: bool, requests:
     assert account.connect(2 * S) == ((99.0, "why") if connects else (0.0, ""))
 
 
+def test_a_country_that_is_refused_requests_is_asked_hourly_though_websockets_are_served() -> None:
+    account = VenueAccount(ADAPTERS[Venue.BINANCE])
+    account.refused(Refusal(RefusalKind.REGION, None, "why"), S, 3600.0, handshake=False)
+    account.served(handshake=True)
+    assert account.requests_held(2 * S)[0] == 3599.0
+    account.served(handshake=False)
+    assert account.requests_held(2 * S) == (0.0, "")
+
+
 # Across a restart
 
 
@@ -218,7 +227,7 @@ def test_the_file_is_written_when_something_changed_and_forgets_what_was_lifted(
     clock.advance(10.0)
     book.save()
     assert path.stat().st_ino == first
-    book[Venue.OKX].served()
+    book[Venue.OKX].served(handshake=False)
     book.save()
     assert path.read_bytes() == b"{}"
 
