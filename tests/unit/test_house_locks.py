@@ -25,6 +25,7 @@ OWN = {
         "_take_word",
         "replace",
         "int",
+        "told",
     },
     "liqmap/ingest/handoff.py": {
         "wait",
