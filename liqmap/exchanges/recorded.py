@@ -108,7 +108,8 @@ def _captured(line: _CaptureLine) -> Recorded:
         frame = line.data64 if line.data is None else line.data.encode()
         if frame is None:
             raise Malformed("object missing required field `data`", "data")
-        return Recorded(frame, receive_ns, line.conn, address, reply=line.t == "http")
+        venue, told, _ = line.conn.partition("/")  # our own recordings hold all venues, and say whose a frame is
+        return Recorded(frame, receive_ns, line.conn, address, venue=venue if told else "", reply=line.t == "http")
     return Recorded(None, receive_ns, line.conn, address, note=line.t)
 
 
