@@ -19,7 +19,6 @@ from liqmap.ingest.offline import OfflineIngest
 from liqmap.store.capture import Capture, Record, RecordKind
 from liqmap.store.capture_topics import SERVED_ROUTES
 
-_LEAD_NS: Final = 1_000_000_000
 _STEP_NS: Final = 50_000_000
 _LONGEST_WALK_NS: Final = 600 * 10**9
 """Through a longer hole of the recording time does not walk, it jumps."""
@@ -30,9 +29,9 @@ def foreign_events(
 ) -> Iterator[dict[str, NDArray[np.void]]]:
     """Events by symbol. `config`: restricted to what the capture holds; `first_ns`: its first time. Raises
     CaptureUnreadable."""
-    ingest = OfflineIngest(config, directory, first_ns - _LEAD_NS, 0)
+    ingest = OfflineIngest(config, directory, first_ns, 0)
     sources = _Sources(ingest)
-    now_ns = origin_ns = first_ns - _LEAD_NS
+    now_ns = origin_ns = first_ns
     for record in capture:
         if record.route not in SERVED_ROUTES[record.venue]:
             continue

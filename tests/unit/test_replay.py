@@ -1,5 +1,6 @@
 """Replays: the events alone make the digest, and bad input is refused or reported with its place."""
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -166,3 +167,37 @@ def test_damage_is_told_with_file_and_offset_and_the_rest_is_played(
     assert code == 0
     assert f"events {len(TAPE) - 100}" in out
     assert re.search(rf"a part of the journal is lost file={re.escape(str(path))} offset=\d+ bytes=6432", err)
+
+
+def test_frames_of_another_recorder_go_through_adapters_and_router(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = []
+    for second in range(190):
+        at_ms = START_S * 1000 + second * 1000
+        price = 60_000.0 + second
+        mark_price = {
+            "e": "markPriceUpdate",
+            "E": at_ms,
+            "s": "BTCUSDT",
+            "p": str(price),
+            "i": str(price),
+            "r": "",
+            "T": 0,
+        }
+        printed = {"e": "aggTrade", "E": at_ms, "s": "BTCUSDT", "a": second, "p": str(price), "q": "0.5", "T": at_ms}
+        lines += [
+            f"{at_ms * 10**6 + 5} {json.dumps(mark_price)}",
+            f"{at_ms * 10**6 + 9} {json.dumps(printed | {'m': True})}",
+        ]
+        if second == 100:
+            lines.append(f"{at_ms * 10**6 + 11} {{broken")
+    (tmp_path / "frames").write_text("\n".join(lines) + "\n")
+    once = said(capsys, tmp_path / "frames", "--out", tmp_path / "a")
+    again = said(capsys, tmp_path / "frames", "--out", tmp_path / "b")
+    assert once[:2] == again[:2]
+    assert re.fullmatch(r"digest [0-9a-f]{64}  frames 3  events \d+\n", once[1])
+    assert "file=" in once[2] and "line=" in once[2], "the broken line is told with its place"
+    with np.load(tmp_path / "a" / "frames_BTC_0001.npz") as frames:
+        assert frames["close"].tolist() == [60_059.0, 60_119.0, 60_179.0]
+        assert frames["taker_sell_base"].tolist() == [30.0, 30.0, 30.0]
