@@ -134,6 +134,12 @@ class Book:
             self._bids.keep_best(self._depth)
             self._asks.keep_best(self._depth)
 
+    def take_beyond(self, other: "Book") -> None:
+        """Take over what `other` holds deeper than the snapshot of this book reached."""
+        low, high = self._told_low, self._told_high
+        self._bids.apply([level for level in other._bids.levels.values() if level[0] < low])
+        self._asks.apply([level for level in other._asks.levels.values() if level[0] > high])
+
     def clear(self) -> None:
         """Nothing is known any more."""
         self._bids.clear()

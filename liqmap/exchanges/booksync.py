@@ -6,6 +6,10 @@
 a snapshot, or subscribe anew. Whoever grants a wish says so (`granted`); when nothing came of it he says that, too
 (`failed`), and the wish stands again. How often wishes are granted is his affair.
 
+A Binance book that is whole may be renewed (`renew`): its snapshot told of so many levels, and price leaves them. The
+new snapshot is joined to the updates since it was wished for, beside the book that is shown, and takes its place if
+both agree on the best prices. If they do not, one of them is wrong, and the book begins anew.
+
 The book can be seen only while it is SYNCED: `shown` is None otherwise. The rules are rows of `_RULES`; their sources
 and the traps they avoid are told in docs/exchanges.md, "Order books".
 """
@@ -66,6 +70,8 @@ class BookSync:
         """A snapshot that the stream has not reached yet."""
         self.last: BookUpdate | None = None
         """What was applied last."""
+        self.renewing = False
+        """The book is whole, and a snapshot is wished for that reaches around the present price."""
         self.counts = counts or BookCounts()
 
     @property
@@ -81,8 +87,10 @@ class BookSync:
     @property
     def wish(self) -> Wish:
         """What has to be done, until it is granted."""
-        if self._granted or self._state is BookState.SYNCED or self._state is BookState.ABSENT:
+        if self._granted or self._state is BookState.ABSENT:
             return Wish.NOTHING
+        if self._state is BookState.SYNCED:
+            return Wish.SNAPSHOT if self.renewing and self.pending is None else Wish.NOTHING
         if self._needs is Wish.SNAPSHOT and (self.pending is not None or not self.buffer):
             return Wish.NOTHING  # a snapshot asked for before the stream speaks could be older than all it will say
         return self._needs
@@ -95,6 +103,11 @@ class BookSync:
         """Nothing came of it in time, also of a snapshot that the stream never reached."""
         self._granted = False
         self.pending = None
+        self.end_renewal()
+
+    def renew(self) -> None:
+        """Wish for a snapshot around the present price. Changes nothing for a book that is not whole."""
+        self.renewing = self._state is BookState.SYNCED and self._needs is Wish.SNAPSHOT
 
     def take(self, update: BookUpdate) -> None:
         """An update of the stream, or the snapshot that was asked for."""
@@ -117,6 +130,7 @@ class BookSync:
         self.book.clear()
         self.buffer.clear()
         self.pending = self.last = None
+        self.renewing = False
         self._state = BookState.BROKEN
 
     def missed(self) -> None:
@@ -152,6 +166,21 @@ class BookSync:
         if self._state is BookState.ABSENT:
             self._state = BookState.SYNCING
 
+    def adopt(self, book: Book) -> None:
+        """This book, renewed, takes the place of the one that is shown."""
+        book.take_beyond(self.book)
+        self.book = book
+        self.counts.snapshots += 1
+        self._granted = False
+        self.end_renewal()
+
+    def end_renewal(self) -> None:
+        """What is shown stays as it is."""
+        if self.renewing:
+            self.renewing = False
+            self.pending = None
+            self.buffer.clear()
+
     def ask_anew(self) -> None:
         """The snapshot does not fit: another one, what waits is kept."""
         self.pending = None
@@ -170,9 +199,9 @@ class BookSync:
 
 def _binance(sync: BookSync, update: BookUpdate) -> None:
     if update.snapshot:
-        if sync.state is not BookState.SYNCED:
+        if sync.renewing or sync.state is not BookState.SYNCED:
             sync.pending = update
-            _bridge(sync)
+            _join(sync)
         return
     if sync.state is not BookState.SYNCED:
         if sync.buffer and update.previous_sequence != sync.buffer[-1].sequence:
@@ -182,16 +211,18 @@ def _binance(sync: BookSync, update: BookUpdate) -> None:
             sync.counts.dropped_updates += len(sync.buffer)
             sync.buffer.clear()
         sync.keep(update)
-        if sync.pending is not None:
-            _bridge(sync)
+        _join(sync)
     elif sync.last is not None and update.previous_sequence == sync.last.sequence:
         sync.apply(update)
+        if sync.renewing:
+            sync.keep(update)
+            _join(sync)
     elif sync.last is None or not _repeats(sync.last, update):
         sync.missed()
         sync.keep(update)
 
 
-def _bridge(sync: BookSync) -> None:
+def _join(sync: BookSync) -> None:
     """Join the pending snapshot and what waits, if they meet: the first update behind it must hold its number."""
     snapshot, waiting = sync.pending, sync.buffer
     if snapshot is None:
@@ -202,17 +233,40 @@ def _bridge(sync: BookSync) -> None:
         return  # ahead of the stream, which will come to it
     first = waiting[0]
     begins = first.sequence if first.first_sequence is None else first.first_sequence
-    if begins > snapshot.sequence and first.previous_sequence != snapshot.sequence:
-        sync.ask_anew()  # older than all that waits
-        return
+    older = begins > snapshot.sequence and first.previous_sequence != snapshot.sequence
+    if sync.renewing:
+        _renew(sync, None if older else snapshot)
+    elif older:
+        sync.ask_anew()
+    else:
+        _bridge(sync, snapshot)
+
+
+def _bridge(sync: BookSync, snapshot: BookUpdate) -> None:
+    """The book begins with this snapshot and what waits."""
     sync.pending = None
     sync.begin(snapshot)
-    for update in waiting:
+    for update in sync.buffer:
         sync.apply(update)
     if sync.book.crossed:
         sync.refuse_snapshot()
     else:
-        waiting.clear()
+        sync.buffer.clear()
+
+
+def _renew(sync: BookSync, snapshot: BookUpdate | None) -> None:
+    """Beside the book that is shown, make the same one of the new snapshot; None: it is too old, another time."""
+    if snapshot is None:
+        sync.failed()
+        return
+    book = Book()
+    book.replace(snapshot.bids, snapshot.asks)
+    for update in sync.buffer:
+        book.apply(update.bids, update.asks)
+    if (book.best_bid, book.best_ask) == (sync.book.best_bid, sync.book.best_ask):
+        sync.adopt(book)
+    else:
+        sync.missed()
 
 
 # Bybit: a snapshot by stream at any time, then one after the other ------------------------------------------------

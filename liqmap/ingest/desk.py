@@ -30,6 +30,10 @@ _ACKNOWLEDGED_NS: Final = 5_000_000_000
 """A cancellation that is not acknowledged in this time is taken for done."""
 _PRUNE_NS: Final = 5_000_000_000
 """How often levels outside the band are given up."""
+_RENEWAL_NS: Final = 30_000_000_000
+_NEAR_AN_END: Final = 0.25
+"""A book is renewed when price is nearer than this share of what it is complete for to an end of it, but not again
+within that time."""
 _WAITS_FOR_ACKNOWLEDGEMENT: Final = frozenset({BookRule.OKX})
 """Where a new subscription before the old one is cancelled would be taken for the old one."""
 
@@ -115,13 +119,13 @@ class DepthDesk:
                 shelf.version += 1
                 self._follow(shelf, now_ns, GapReason.OVERRUN)
 
-    def ended(self, source: str, connection: int, now_ns: int) -> None:
+    def ended(self, source: str, connection: int, gap: GapReason, now_ns: int) -> None:
         """That connection is gone, and the books it told of with it."""
         self._heard.get(source, set()).discard(connection)
         for shelf in self._shelves.values():
             if shelf.wanted.source == source and shelf.syncs.pop(connection, None) is not None:
                 shelf.version += 1
-                self._follow(shelf, now_ns, GapReason.DISCONNECTED)
+                self._follow(shelf, now_ns, gap)
 
     def acknowledged(self, source: str, connection: int, stream: str, now_ns: int) -> None:
         """The venue has cancelled a subscription that we gave back."""
@@ -137,7 +141,7 @@ class DepthDesk:
             log.warning("snapshot of nobody's book", extra=fields(asked=request.name, instrument=update.instrument))
             return
         for connection, sync in shelf.syncs.items():
-            if sync.shown is None:
+            if sync.shown is None or sync.renewing:
                 shelf.take(update, connection, now_ns)
         # One that the stream has yet to reach is waited for like an answer.
         shelf.asked_ns = now_ns if any(sync.pending is not None for sync in shelf.syncs.values()) else NEVER
@@ -163,16 +167,20 @@ class DepthDesk:
             self._feeds.spoke_in_part(shelf.feed, source, now_ns)
         if whole == was_whole:
             return
-        contract = fields(venue=shelf.feed.venue.name.lower(), instrument=shelf.wanted.instrument.name)
+        said = {"venue": shelf.feed.venue.name.lower(), "instrument": shelf.wanted.instrument.name}
         if whole:
             shelf.whole_since_ns = now_ns
             shelf.next_ask_ns = shelf.asked_ns = NEVER
-            log.info("order book is whole", extra=contract)
+            log.info("order book is whole", extra=fields(**said))
         else:
             shelf.whole_since_ns = NEVER
             shelf.told_mid = float("nan")
             self._feeds.broke(shelf.feed, source, now_ns, reason)
-            log.warning("order book is broken", extra=contract | fields(reason=reason.name.lower()))
+            said["reason"] = reason.name.lower()
+            if reason in (GapReason.SEQUENCE, GapReason.OVERRUN):
+                log.warning("order book is broken", extra=fields(**said))
+            else:
+                log.info("order book is gone", extra=fields(**said))
 
     def turn(self, now_ns: int) -> None:
         """Grant what is wished for and may be; tell middles and paint boards when it is time."""
@@ -185,6 +193,7 @@ class DepthDesk:
             self._next_prune_ns = now_ns + _PRUNE_NS
             for shelf in self._shelves.values():
                 self._prune(shelf)
+                self._renew(shelf, now_ns)
         for shelf in self._shelves.values():
             self._tell_mid(shelf, now_ns)
         for symbol, board in self._boards.items():
@@ -247,7 +256,7 @@ class DepthDesk:
     def _give_up(self, shelf: Shelf) -> None:
         shelf.asked_ns, shelf.acknowledged_by = NEVER, None
         for sync in shelf.syncs.values():
-            if sync.shown is None:
+            if sync.shown is None or sync.renewing:
                 sync.failed()
 
     # What goes out ------------------------------------------------------------------------------------------------
@@ -257,6 +266,16 @@ class DepthDesk:
         board = self._boards.get(shelf.feed.symbol)
         if book is not None and board is not None and book.mid > 0:
             shelf.dropped_levels += book.prune(*board.band(book.mid))
+
+    def _renew(self, shelf: Shelf, now_ns: int) -> None:
+        """A snapshot reaches a few tenths of a percent at Binance: ask for another one before price has left it."""
+        book = shelf.book
+        if book is None or shelf.wanted.request is None or now_ns - shelf.renewed_ns < _RENEWAL_NS:
+            return
+        low, high = book.complete
+        if min(book.mid - low, high - book.mid) < _NEAR_AN_END * (high - low):
+            shelf.renewed_ns = now_ns
+            shelf.renew()
 
     def _tell_mid(self, shelf: Shelf, now_ns: int) -> None:
         """At most one event per book and publication, and only what changed."""

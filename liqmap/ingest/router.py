@@ -281,7 +281,7 @@ class Router:
         listener.sessions.pop(message.connection, None)
         listener.told_ns.pop(message.connection, None)
         listener.repeats.forget(message.connection)
-        self.desk.ended(message.source, message.connection, self.time.at(message.at_ns))
+        self.desk.ended(message.source, message.connection, message.gap, self.time.at(message.at_ns))
         if listener.overlap is not None and len(listener.sessions) == 1:
             listener.overlap.ends_ns = self.time.now_ns + _OVERLAP_NS
         if message.last:

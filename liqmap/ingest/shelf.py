@@ -51,6 +51,7 @@ class Shelf:
         self.whole_since_ns = NEVER
         self.next_ask_ns = NEVER
         """When the present wish may be granted; NEVER: nothing is wished for."""
+        self.renewed_ns = NEVER
         self.asked_ns = NEVER
         self.acknowledged_by: int | None = None
         """The connection whose cancelled subscription the venue has not acknowledged yet."""
@@ -72,7 +73,8 @@ class Shelf:
         sync.take(update)
         self.version += 1
         if connection >= self.shown_by:
-            self.as_of_ns, self.venue_ms, self.sequence = now_ns, update.ts_ms, update.sequence
+            self.as_of_ns, last = now_ns, sync.last or update
+            self.venue_ms, self.sequence = last.ts_ms, last.sequence
 
     @property
     def book(self) -> Book | None:
@@ -94,6 +96,12 @@ class Shelf:
             self.shown_by = chosen
             self.version += 1
         return chosen > 0
+
+    def renew(self) -> None:
+        """Let the book that is shown be renewed around the present price."""
+        sync = self.syncs.get(self.shown_by)
+        if sync is not None:
+            sync.renew()
 
     def would_lose_by(self, connection: int) -> bool:
         """Whether showing that connection instead of the present one would be a loss: its book is not whole yet."""

@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 
 from liqmap.config import Config
-from liqmap.domain.enums import BookState, GapReason, Kind, TakerSide, Topic, Venue
+from liqmap.domain.enums import BookState, GapReason, Kind, PriceSource, TakerSide, Topic, Venue
+from liqmap.engine.engine import Engine
 from liqmap.ingest.link import Rotate
 from tests.fault.test_ingest_sockets import config_of
 from tests.listening import Listening, listening
+from tests.unit.engine_tape import BTC
 from tests.venue_servers import RunningVenues, ScriptedMarket, venue_servers
 
 VENUES = (Venue.BINANCE, Venue.BYBIT, Venue.OKX)
@@ -257,3 +259,35 @@ def test_books_that_are_not_wanted_are_not_listened_to() -> None:
             assert not any(feed.topic is Topic.DEPTH for feed in ingest.feeds.feeds)
             assert not any("depth" in source for source in ingest.feeds.sources)
             assert (ingest.depth["BTC"].record["venues"]["state"] == 0).all()
+
+
+def test_a_book_of_which_nothing_comes_any_more_is_silent_like_every_busy_topic() -> None:
+    with venue_servers() as venues:
+        config = quick(config_of(venues, "BTC", silent_after_s=1.0))
+        with listening(config) as ingest:
+            until(ingest, venues, lambda: ingest.depth["BTC"].synced(*VENUES), "whole books")
+            venues.fault(Venue.OKX, {"fault": "silent", "topic": STREAMS[Venue.OKX]})
+            until(ingest, venues, lambda: b"depth BTC" in ingest.venue(Venue.OKX)["reason"], "its silence named")
+            assert gaps(ingest, "BTC", Venue.OKX)[-1]["side"] == GapReason.SILENT
+            venues.fault(Venue.OKX, {"fault": "clear"})
+            until(ingest, venues, lambda: ingest.depth["BTC"].synced(Venue.OKX) and back(ingest), "whole again")
+
+
+def back(ingest: Listening) -> bool:
+    return not any(state.missing for feed, state in ingest.feeds.feeds.items() if feed.topic is Topic.DEPTH)
+
+
+@pytest.mark.finding("C1")
+def test_with_every_mark_dead_the_engine_goes_by_the_middles_of_real_books() -> None:
+    with venue_servers() as venues, listening(quick(config_of(venues, "BTC"))) as ingest:
+        until(ingest, venues, lambda: ingest.depth["BTC"].synced(*VENUES), "whole books")
+        until(ingest, venues, lambda: len(ingest.events("BTC", Kind.MID_PRICE)) >= 3, "middles")
+        until(ingest, venues, lambda: len(ingest.events("BTC", Kind.TICK)) >= 8, "two seconds")
+    events = ingest.events("BTC")
+    without_marks = events[events["kind"] != Kind.MARK_PRICE]
+    engine = Engine(BTC)
+    engine.apply(without_marks)
+    frame = engine.live()
+    assert frame is not None
+    assert frame.facts.mark_source == PriceSource.MID
+    assert abs(frame.facts.mark_price - PRICE) < 1.0

@@ -167,6 +167,76 @@ def test_binance_a_late_snapshot_changes_nothing_in_a_whole_book() -> None:
     assert _best(sync) == (99.5, 101.0)
 
 
+def _whole(depth_of_snapshot: int = 108) -> BookSync:
+    sync = _sync(BINANCE)
+    sync.take(update(BINANCE, depth_of_snapshot, 100, 101))
+    sync.take(_snapshot(BINANCE, depth_of_snapshot))
+    return sync
+
+
+def test_binance_a_renewal_moves_what_is_complete_to_where_price_is_and_keeps_what_was_touched() -> None:
+    sync = _whole()
+    sync.take(update(BINANCE, 120, 108, 109, bids=((50.0, 7.0),), asks=((101.0, 0.0), (102.0, 0.0), (110.0, 1.0))))
+    sync.renew()
+    assert (sync.wish, sync.state) == (Wish.SNAPSHOT, BookState.SYNCED)
+    sync.granted()
+    sync.take(update(BINANCE, 130, 120, 121, bids=((109.0, 1.0), (50.0, 6.0))))
+    sync.take(update(BINANCE, 140, 130, 131, bids=((108.0, 2.0),)))
+    held = sync.shown
+    new = update(BINANCE, 130, bids=((109.0, 1.0), (90.0, 3.0)), asks=((110.0, 1.0), (120.0, 4.0)), snapshot=True)
+    sync.take(new)
+    book = sync.shown
+    assert book is not None
+    assert book is not held
+    assert book.complete == (90.0, 120.0)
+    assert book.bids == [(109.0, 1.0), (108.0, 2.0), (90.0, 3.0), (50.0, 6.0)]
+    assert (sync.counts.snapshots, sync.counts.resyncs, sync.wish, len(sync.buffer)) == (2, 0, Wish.NOTHING, 0)
+    sync.take(update(BINANCE, 150, 140, 141))
+    assert sync.state is BookState.SYNCED
+
+
+def test_binance_a_renewal_that_is_too_old_or_refused_leaves_the_book_as_it_is() -> None:
+    for refused in (False, True):
+        sync = _whole()
+        sync.renew()
+        sync.granted()
+        sync.take(update(BINANCE, 120, 108, 109, bids=((99.5, 1.0),)))
+        if refused:
+            sync.failed()
+        else:
+            sync.take(_snapshot(BINANCE, 90))
+        assert (_best(sync), sync.renewing, len(sync.buffer)) == ((99.5, 101.0), False, 0)
+        sync.take(update(BINANCE, 130, 120, 121, bids=((99.6, 1.0),)))
+        assert _best(sync) == (99.6, 101.0)
+
+
+@pytest.mark.finding("X4")
+def test_binance_a_renewal_that_contradicts_the_book_makes_it_begin_anew() -> None:
+    sync = _whole()
+    sync.renew()
+    sync.granted()
+    sync.take(update(BINANCE, 120, 108, 109))
+    sync.take(update(BINANCE, 110, bids=((2_999.0, 1.0),), asks=((3_001.0, 1.0),), snapshot=True))
+    assert (sync.state, sync.shown) == (BookState.BROKEN, None)
+
+
+def test_binance_a_gap_while_a_snapshot_waits_for_the_stream_wishes_for_another() -> None:
+    sync = _whole()
+    sync.renew()
+    sync.granted()
+    sync.take(_snapshot(BINANCE, 150))
+    sync.take(update(BINANCE, 140, 130, 131))
+    assert (sync.state, sync.wish) == (BookState.BROKEN, Wish.SNAPSHOT)
+
+
+@pytest.mark.parametrize("rule", [BYBIT, OKX])
+def test_books_of_the_best_levels_need_no_renewal(rule: BookRule) -> None:
+    sync = _sync(rule)
+    sync.take(_snapshot(rule, 7))
+    sync.renew()
+    assert (sync.renewing, sync.wish) == (False, Wish.NOTHING)
+
+
 # Bybit
 
 
@@ -362,6 +432,8 @@ def test_whenever_a_book_is_shown_it_is_the_venues_book_of_that_number(rule: Boo
             assert sync.counts.sequence_gaps == gaps + 1
         if harm.random() < 0.2:
             answers.append(venue.snapshot())
+        if harm.random() < 0.1:
+            sync.renew()
         if sync.wish is not Wish.NOTHING and harm.random() < 0.5:
             _grant(sync, venue, answers, harm)
         previous = sync.last

@@ -150,6 +150,17 @@ def test_an_answer_that_never_comes_is_not_waited_for_for_ever() -> None:
     assert 2 <= len(stage.asked) <= 3
 
 
+def test_a_snapshot_that_the_stream_never_comes_to_is_not_waited_for_for_ever() -> None:
+    stage = Stage()
+    stage.take(book(Venue.BINANCE, 100, 90))
+    stage.passes(1.0)
+    stage.answer(9_999_999)
+    for sequence in range(101, 141):
+        stage.passes(0.5)
+        stage.take(book(Venue.BINANCE, sequence, sequence - 1))
+    assert len(stage.asked) == 2
+
+
 def test_many_books_that_begin_together_do_not_spend_the_minutes_weight_at_once() -> None:
     names = [f"C{number:02}" for number in range(60)]
     stage = Stage(InstrumentTable(Instrument(Venue.BINANCE, f"{n}USDT", 1.0, n, i) for i, n in enumerate(names)))
@@ -271,10 +282,10 @@ def test_a_new_connection_is_shown_when_it_is_whole_and_may_stand_for_the_link_o
     assert stage.take(book(Venue.BINANCE, 206, 205, bids=()), connection=2)
     stage.passes(0.3)
     assert stage.row(Venue.BINANCE)["best_bid"] == 59_995.0
-    stage.desk.ended("binance/depth", 1, stage.now_ns)
+    stage.desk.ended("binance/depth", 1, GapReason.DISCONNECTED, stage.now_ns)
     stage.passes(0.3)
     assert stage.row(Venue.BINANCE)["state"] == BookState.SYNCED
-    stage.desk.ended("binance/depth", 2, stage.now_ns)
+    stage.desk.ended("binance/depth", 2, GapReason.DISCONNECTED, stage.now_ns)
     stage.passes(0.3)
     assert stage.row(Venue.BINANCE)["state"] == BookState.ABSENT
     assert stage.row(Venue.BINANCE)["updates"] == 3, "what was counted stays counted"
@@ -349,6 +360,27 @@ def test_levels_outside_the_band_are_given_up_and_counted() -> None:
     assert stage.row(Venue.BINANCE)["dropped_levels"] == 2
     assert stage.row(Venue.BINANCE)["bid_levels"] == 3
     assert stage.row(Venue.BINANCE)["complete_low"] == 59_980.0
+
+
+def test_a_book_whose_price_leaves_what_it_is_complete_for_is_renewed_but_not_all_the_time() -> None:
+    stage = Stage()
+    stage.whole(Venue.BINANCE)
+    stage.passes(20.0)
+    assert len(stage.asked) == 1, "price stands in the middle of it"
+    stage.take(book(Venue.BINANCE, 110, 100, bids=((60_015.0, 1.0),), asks=((60_010.0, 0.0),)))
+    stage.passes(12.0)
+    assert len(stage.asked) == 2
+    stage.take(book(Venue.BINANCE, 120, 110, bids=(), asks=()))
+    wide = book(Venue.BINANCE, 120, snapshot=True, bids=((60_015.0, 1.0), (59_900.0, 1.0)), asks=((60_020.0, 2.0),))
+    stage.desk.snapshot(stage.asked[1], wide, stage.now_ns)
+    stage.passes(1.0)
+    row = stage.row(Venue.BINANCE)
+    assert (row["complete_low"], row["complete_high"]) == (59_900.0, 60_020.0)
+    assert (row["resyncs"], row["snapshots"], row["state"]) == (0, 2, BookState.SYNCED)
+    stage.passes(15.0)
+    assert len(stage.asked) == 2, "half a minute lies between two"
+    stage.passes(30.0)
+    assert len(stage.asked) == 3
 
 
 def test_streams_and_wishes_of_a_symbol_taken_away_are_forgotten() -> None:
