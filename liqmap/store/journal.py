@@ -99,6 +99,12 @@ class SymbolJournal:
         except OSError as error:
             self._fail(first_sequence, events, error)
 
+    def leave(self, gone: tuple[Path, ...]) -> None:
+        """Somebody removed these files: nobody would read what is written to one. The next batch begins another."""
+        if self._fd >= 0 and self._path in gone:
+            log.error("a file of the journal was removed while it was written", extra=fields(file=self._path))
+            self._let_go()
+
     def close(self) -> None:
         """End the file properly; the next batch begins another one."""
         if self._fd < 0:
@@ -216,6 +222,8 @@ class Journals:
         """How it goes."""
         while not self._reports.empty():
             self._report = self._reports.get()
+            for journal in self._journals.values():
+                journal.leave(self._report.gone)
         failing = bool(self._report.fault) or any(journal.failing for journal in self._journals.values())
         lost = sum(journal.unwritten for journal in self._journals.values())
         return Standing(2 if failing else 1, self._report.size, lost)

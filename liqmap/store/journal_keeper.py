@@ -48,10 +48,12 @@ Order = Begun | Ended | None
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What the keeper knows. `fault`: why the disk does not do as it should, "" when it does."""
+    """What the keeper knows. `fault`: why the disk does not do as it should, "" when it does. `gone`: files that are
+    being written and that somebody removed."""
 
     size: int = 0
     fault: str = ""
+    gone: tuple[Path, ...] = ()
 
 
 def start_keeper(
@@ -142,7 +144,8 @@ class _Keeper:
                 extra=fields(reason=fault),
             )
             self._fault = fault
-        self._reports.put(Report(self._size, fault))
+        gone = tuple(path for path in self._open if not path.exists())
+        self._reports.put(Report(self._size, fault, gone))
 
     def _sync(self, path: Path, fd: int) -> None:
         try:

@@ -294,6 +294,28 @@ def test_a_directory_that_cannot_be_made_is_tried_again(tmp_path: Path) -> None:
     assert len(events) == EVENT_BYTES
 
 
+def test_a_file_removed_while_it_is_written_is_left_and_another_begun(tmp_path: Path) -> None:
+    journals = opened(tmp_path, compress=False)
+    journal = journals.of("BTC")
+    journal.append(FIRST, packed(FIRST, 1))
+    until(lambda: journals.standing().size, "the keeper has seen it")
+    journal_files(tmp_path / "BTC")[0].unlink()
+    (tmp_path / "BTC").rmdir()
+    number = FIRST
+
+    def again() -> bool:
+        nonlocal number
+        number += 1
+        journal.append(number, packed(number, 1))
+        return journals.standing().state == 1 and (tmp_path / "BTC").is_dir()
+
+    until(again, "another file")
+    journals.close()
+    events, _, reader = read(tmp_path / "BTC")
+    assert np.frombuffer(events, EVENT_DTYPE)["sequence"][-1] == number
+    assert reader.losses == []
+
+
 @pytest.mark.finding("M30")
 def test_a_disk_that_never_answers_a_sync_stalls_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stuck, release = threading.Event(), threading.Event()
