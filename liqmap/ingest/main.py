@@ -34,6 +34,7 @@ from liqmap.logs import fields
 from liqmap.shm.board import BoardWriter
 from liqmap.shm.layout import FEEDS, depth_dtype, segment_name
 from liqmap.shm.ring import RingWriter
+from liqmap.store.journal_reader import newest_epoch
 from liqmap.store.quarantine import Quarantine
 
 _STOP_S: Final = 3.0
@@ -50,7 +51,8 @@ def main() -> None:
     path = parser.parse_args().effective
     with open_child("ingest", path) as child:
         try:
-            epoch = next_epoch(child.paths.lib_dir / "ingest.epoch")
+            lib_dir = child.paths.lib_dir
+            epoch = next_epoch(lib_dir / "ingest.epoch", newest_epoch(lib_dir / "journal"))
         except EpochUnreadable as error:
             raise ConfigError(str(error)) from error
         except EpochUnwritable as error:

@@ -118,7 +118,6 @@ class RecordedTurns:
 
     paths: Iterable[Path]
     losses: int = 0
-    left_out: int = 0
     _configured: bool = False
     _open: set[str] = field(default_factory=set)
     _together: list[bytes] = field(default_factory=list)
@@ -168,8 +167,6 @@ class RecordedTurns:
             return None if line.again and known else Opened(line.source, line.connection, line.ns)
         if line.t == "close":
             self._open.discard(line.conn)
-        if line.t == "gap":
-            self.left_out += line.frames
         make = _STEPS.get(line.t)
         return make(line) if make is not None else None
 

@@ -23,8 +23,9 @@ class EpochUnreadable(Exception):
     """The epoch file says something else than a number: giving out numbers could repeat old ones."""
 
 
-def next_epoch(path: Path) -> int:
-    """Take the next epoch and write it down. Raises EpochUnreadable, EpochUnwritable."""
+def next_epoch(path: Path, beyond: int = 0) -> int:
+    """Take the next epoch and write it down. `beyond`: the newest epoch that is known to have been used, should the
+    file be lost. Raises EpochUnreadable, EpochUnwritable."""
     try:
         text = path.read_text(encoding="ascii").strip()
     except FileNotFoundError:
@@ -33,7 +34,7 @@ def next_epoch(path: Path) -> int:
         raise EpochUnreadable(f"{path}: not a number") from error
     if not text.isdecimal() or not 0 <= int(text) < _LARGEST:
         raise EpochUnreadable(f"{path}: {text[:40]!r} is not an epoch (0 to {_LARGEST - 1})")
-    epoch = int(text) + 1
+    epoch = max(int(text), beyond) + 1
     content = f"{epoch}\n".encode("ascii")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

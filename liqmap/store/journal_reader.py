@@ -78,7 +78,6 @@ class JournalEnd:
     """Where a symbol's journal ended. `asked`: its writer closed it; else it was killed."""
 
     last_ns: int
-    last_sequence: int
     asked: bool
     losses: tuple[Loss, ...]
 
@@ -222,6 +221,13 @@ def journal_files(directory: Path) -> list[Path]:
     return sorted(found.values(), key=lambda path: path.name.partition("-")[2])
 
 
+def newest_epoch(directory: Path) -> int:
+    """The newest ingest epoch whose events are in the journals below `directory`, 0 when there are none."""
+    files = [path for symbol in symbols_in(directory) for path in journal_files(directory / symbol)]
+    firsts = [int(path.name.partition("-")[2][:16], 16) for path in files]
+    return max(firsts, default=0) >> SEQUENCE_EPOCH_SHIFT
+
+
 def file_hour_ms(path: Path) -> int:
     """The hour of engine time in a file's name."""
     return calendar.timegm(time.strptime(path.name.partition("-")[0], "%Y%m%dT%H")) * 1000
@@ -246,7 +252,7 @@ def journal_end(directory: Path) -> JournalEnd | None:
         losses += file.losses
         asked = asked and file.ended
         if last is not None:
-            return JournalEnd(int(last["receive_ns"][-1]), int(last["sequence"][-1]), asked, tuple(losses))
+            return JournalEnd(int(last["receive_ns"][-1]), asked, tuple(losses))
     return None
 
 

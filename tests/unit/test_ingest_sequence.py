@@ -18,6 +18,13 @@ def test_an_epoch_is_on_disk_before_its_first_number_and_never_comes_again(tmp_p
     assert [entry.name for entry in path.parent.iterdir()] == ["ingest.epoch"]
 
 
+def test_a_lost_file_does_not_bring_back_numbers_that_stand_in_a_journal(tmp_path: Path) -> None:
+    path = tmp_path / "ingest.epoch"
+    assert next_epoch(path, beyond=7) == 8
+    assert next_epoch(path, beyond=3) == 9
+    assert path.read_text() == "9\n"
+
+
 @pytest.mark.parametrize("content", [b"", b"seven", b"-1", b"16777215", b"\xff"])
 def test_an_epoch_file_that_is_no_number_is_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "ingest.epoch"

@@ -31,6 +31,7 @@ from liqmap.store.journal_reader import (
     SymbolJournalReader,
     journal_end,
     journal_files,
+    newest_epoch,
 )
 
 START_NS = 1_790_000_000_000_000_000
@@ -88,7 +89,8 @@ def test_what_was_written_is_read_with_its_description(tmp_path: Path) -> None:
     assert [(one.number, one.venue, one.name) for one in told.contracts] == [(3, "bybit", "BTCUSDT")]
     end = journal_end(tmp_path / "BTC")
     assert end is not None and end.asked
-    assert end.last_sequence == FIRST + 2055
+    assert end.last_ns == int(np.frombuffer(said, EVENT_DTYPE)["receive_ns"][-1])
+    assert newest_epoch(tmp_path) == 7
 
 
 def test_each_hour_of_engine_time_has_its_file_and_closed_ones_are_compressed(tmp_path: Path) -> None:
