@@ -102,7 +102,7 @@ def test_killed_at_any_moment_the_journal_has_what_the_ring_has_and_the_hole_is_
         assert {1, 2, 3} <= set(mine["venue"].tolist())
         begun_ms = int(journal[epochs(journal) == epoch]["receive_ns"][0]) // 10**6
         closed = mine[mine["detail"] >= 0]["detail"]
-        assert len(closed) and (np.abs(closed - begun_ms) < 5000).all()
+        assert len(closed) and (np.abs(closed - begun_ms) < 30_000).all()
     assert log.count("nothing was recorded since ingest was killed") == KILLS
 
 
