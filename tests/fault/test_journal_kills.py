@@ -163,3 +163,36 @@ def test_a_capture_is_written_when_asked_for(tmp_path: Path) -> None:
             assert stage.ended() == 0
             assert stage.feeds()["capture_dropped"] == 0
             assert len(list((stage.paths.lib_dir / "capture").iterdir())) == 1
+
+
+def test_a_symbol_taken_away_and_brought_back_goes_on_counting_and_its_absence_is_a_gap(tmp_path: Path) -> None:
+    markets = [ScriptedMarket(symbol, price) for symbol, price in (("BTC", 60_000.0), ("ETH", 3_000.0))]
+    with venue_servers(*markets) as venues:
+        both = venues.config(ingest=FAST, symbols={"BTC": {}, "ETH": {}})
+        one = venues.config(ingest=FAST, symbols={"BTC": {}, "ETH": {"enabled": False}})
+        with daemon(both, tmp_path) as stage:
+            own = stage.config.daemon
+
+            def reload(config: Config) -> None:
+                stage.write(msgspec.structs.replace(config, daemon=own))
+                stage.signal(signal.SIGHUP)
+
+            def listened(least: int) -> None:
+                stage.until(lambda: len(stage.events("ETH", Kind.MARK_PRICE)) >= least, "marks of ETH")
+
+            stage.start()
+            listened(3)
+            reload(one)
+            stage.until(lambda: "symbols=BTC\n" in stage.paths.log("ingest").read_text(), "taken away")
+            seen = len(stage.events("ETH", Kind.MARK_PRICE))
+            reload(both)
+            listened(seen + 3)
+            stage.signal(signal.SIGTERM)
+            assert stage.ended() == 0
+            reader = SymbolJournalReader(stage.paths.lib_dir / "journal" / "ETH")
+            events = np.concatenate([item.events for item in reader if isinstance(item, Events)])
+            ring = stage.events("ETH")
+    assert events.tobytes() == ring.tobytes()
+    assert (np.diff(events["sequence"].astype(np.int64)) == 1).all(), "no number twice"
+    away = events[(events["kind"] == Kind.GAP) & (events["side"] == GapReason.STOPPED) & (events["detail"] >= 0)]
+    assert len(away), "what went by in between is told"
