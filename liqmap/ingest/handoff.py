@@ -34,6 +34,10 @@ _DEPTH_SHARE: Final = 4
 TRADES_WAIT_S: Final = 0.5
 """So long a thread waits for room in a line of trades before the line is given up."""
 
+READERS_FIRST_S: Final = 0.004
+"""So long the taker lets threads go first that say they are behind: one interpreter runs one thread at a time, and a
+busy taker would keep them from their sockets until venues cut them off."""
+
 TURN_BYTES: Final = 512 * 1024
 """Trades and depth are taken until this is reached: about four milliseconds of work, for so long facts wait at most."""
 
@@ -221,6 +225,7 @@ class Handoff:
         self._turns: dict[Cargo, deque[_Line]] = {cargo: deque() for cargo in Cargo}
         self._turns[Cargo.FACTS].append(self._words)
         self._items = 0
+        self._behind: set[str] = set()
         self._closed = False
         self._changed = threading.Condition(threading.Lock())
         self._waiting_givers = 0
@@ -231,11 +236,14 @@ class Handoff:
             self._lines.get(message.source, self._words).items.append(message)
             self._count_in()
 
-    def give(self, frames: Frames | BadFrames, cargo: Cargo = Cargo.FACTS) -> bool:
-        """Hand over frames; without room the cargo decides what happens. False: closed, nobody takes them."""
+    def give(self, frames: Frames | BadFrames, cargo: Cargo = Cargo.FACTS, behind: bool = False) -> bool:
+        """Hand over frames; without room the cargo decides what happens. `behind`: more waits in the socket. False:
+        closed, nobody takes them."""
         with self._changed:
             line = self._line(frames.source, cargo)
-            if not line.has_room(frames):
+            has_room = line.has_room(frames)
+            self._note_behind(frames.source, behind and has_room)
+            if not has_room:
                 self._make_room(line, frames)
             if self._closed:
                 return False
@@ -249,6 +257,8 @@ class Handoff:
         with self._changed:
             if not self._items and timeout_s > 0:
                 self._changed.wait(timeout_s)
+            if self._behind:
+                self._changed.wait(READERS_FIRST_S)
             taken: list[Message] = []
             for line in self._turns[Cargo.FACTS]:
                 while line.items:
@@ -283,6 +293,14 @@ class Handoff:
         self._items += 1
         if self._items == 1:
             self._changed.notify_all()
+
+    def _note_behind(self, source: str, behind: bool) -> None:
+        if behind:
+            self._behind.add(source)
+        elif source in self._behind:
+            self._behind.discard(source)
+            if not self._behind:
+                self._changed.notify_all()
 
     def _make_room(self, line: _Line, frames: Frames | BadFrames) -> None:
         ends_s = time.monotonic() + self._trades_wait_s

@@ -219,7 +219,8 @@ class _Connection:
         now_ns = link.clock.monotonic_ns()
         if received.messages:
             self._heard_ns = now_ns
-            link.handoff.give(Frames(link.source, self.number, received.receive_ns, received.messages), self._cargo)
+            frames = Frames(link.source, self.number, received.receive_ns, received.messages)
+            link.handoff.give(frames, self._cargo, received.full)
         if received.bad:
             link.handoff.give(BadFrames(link.source, self.number, received.receive_ns, received.bad), self._cargo)
         self._pace.answered(received.pongs, now_ns)

@@ -73,6 +73,8 @@ class Received(NamedTuple):
     receive_ns: int
     messages: list[bytes]
     bad: list[BadFrame]
+    full: bool = False
+    """It was as much as one read takes: there is probably more."""
     pongs: int = 0
 
 
@@ -145,14 +147,14 @@ class _WebsocketTransport:
             raise ConnectionLost("connection ended without a close frame")
         messages = self._reader.feed(data)
         if not self._reader.notices and self._ping is None:
-            return Received(receive_ns, messages, [])
+            return Received(receive_ns, messages, [], full=len(data) == _RECEIVE_BYTES)
         notices, self._reader.notices = self._reader.notices, []
         self._act_on(notices)
         return self._received(receive_ns, messages, [notice for notice in notices if isinstance(notice, BadFrame)])
 
     def _received(self, receive_ns: int, messages: list[bytes], bad: list[BadFrame]) -> Received:
         pongs, self._pongs = self._pongs, 0
-        return Received(receive_ns, messages, bad, pongs)
+        return Received(receive_ns, messages, bad, pongs=pongs)
 
     def _act_on(self, notices: list[Notice]) -> None:
         """Answer the newest ping. An end is kept for the next read, so that what came before it is not lost."""

@@ -318,10 +318,10 @@ def rings() -> Iterator[Callable[[str], Lane]]:
 class Stage:
     """A router with the nine links of three venues."""
 
-    def __init__(self, directory: str, lane: Callable[[str], Lane]) -> None:
+    def __init__(self, directory: str, lane: Callable[[str], Lane], queue_frames: int = 1 << 20) -> None:
         settings, clock = configuration.parse({}).ingest, SystemClock()
         self.connection = self.played = 0
-        self.handoff, self.feeds = Handoff(1 << 20), Feeds(30.0)
+        self.handoff, self.feeds = Handoff(queue_frames), Feeds(30.0)
         self.router = Router(settings, clock, self.handoff, self.feeds, Quarantine(Path(directory), 10, 65536))
         for venue, adapter in ADAPTERS.items():
             self.feeds.venues[venue] = VenueState()
@@ -358,10 +358,10 @@ def plan_of(venue: Venue, link: str, url: str) -> LinkPlan:
 
 
 @contextmanager
-def staged() -> Iterator[Stage]:
+def staged(queue_frames: int = 1 << 20) -> Iterator[Stage]:
     """A router whose lanes end in rings: `play` takes frames to numbered events there, as ingest does it."""
     with tempfile.TemporaryDirectory() as directory, rings() as lane:
-        yield Stage(directory, lane)
+        yield Stage(directory, lane, queue_frames)
 
 
 # The whole way ----------------------------------------------------------------------------------------------------
@@ -379,38 +379,36 @@ def sender(count: int) -> Iterator[int]:
             process.terminate()
 
 
-def _whole(count: int) -> float:
-    """CPU microseconds of this process: nine links in threads, the hand-over, the router, rings."""
-    with tempfile.TemporaryDirectory() as directory, rings() as lane, sender(count) as port:
-        stage = Stage(directory, lane)
-        settings, clock = configuration.parse({}).ingest, SystemClock()
-        connect = WebsocketConnector(settings.connect_timeout_s, settings.max_frame_bytes, clock.now_ns)
-        stop = threading.Event()
-        threads = []
-        for source, listener in stage.router.listeners.items():
-            plan = plan_of(listener.venue, listener.plan.name, f"ws://127.0.0.1:{port}/{source}")
-            link = Link(
-                plan,
-                listener.adapter,
-                settings,
-                clock,
-                connect,
-                stage.handoff,
-                VenueAccount(listener.adapter),
-                lambda: 0.5,
-                listener.orders,
-                stop,
-            )
-            threads.append(threading.Thread(target=hold, args=(link,)))
-        before = time.process_time()
-        for thread in threads:
-            thread.start()
-        while stage.router.frames < count:
-            stage.router.turn(0.1)
-        spent = time.process_time() - before
+@contextmanager
+def linked(stage: Stage, port: int) -> Iterator[None]:
+    """A thread per link, connected to a sender on that port."""
+    settings, clock, stop = configuration.parse({}).ingest, SystemClock(), threading.Event()
+    connect = WebsocketConnector(settings.connect_timeout_s, settings.max_frame_bytes, clock.now_ns)
+    threads = []
+    for source, listener in stage.router.listeners.items():
+        plan = plan_of(listener.venue, listener.plan.name, f"ws://127.0.0.1:{port}/{source}")
+        account = VenueAccount(listener.adapter)
+        rest = (stage.handoff, account, lambda: 0.5, listener.orders, stop)
+        link = Link(plan, listener.adapter, settings, clock, connect, *rest)
+        threads.append(threading.Thread(target=hold, args=(link,)))
+        threads[-1].start()
+    try:
+        yield
+    finally:
         stop.set()
+        stage.handoff.close()
         for thread in threads:
             thread.join()
+
+
+def _whole(count: int) -> float:
+    """CPU microseconds of this process: nine links in threads, the hand-over, the router, rings."""
+    with staged() as stage, sender(count) as port:
+        before = time.process_time()
+        with linked(stage, port):
+            while stage.router.frames < count:
+                stage.router.turn(0.1)
+            spent = time.process_time() - before
         stage.check(count)
         assert not any(state.dropped for state in stage.feeds.sources.values())
     return 1e6 * spent

@@ -30,7 +30,7 @@ def streams(count: int) -> dict[str, bytes]:
     return {source: b"".join(frames) + CLOSE for source, frames in parts.items()}
 
 
-def _greeted(here: socket.socket) -> str:
+def greeted(here: socket.socket) -> str:
     """Answer the handshake; which source was asked for."""
     request = b""
     while b"\r\n\r\n" not in request:
@@ -53,7 +53,7 @@ def main() -> None:
         threads = []
         for _ in wanted:
             here, _address = listening.accept()
-            data = wanted[_greeted(here)]
+            data = wanted[greeted(here)]
 
             def pour(here: socket.socket = here, data: bytes = data) -> None:
                 with here:

@@ -8,6 +8,7 @@ import pytest
 from liqmap.domain.enums import Kind, PositionSide, Topic, Venue
 from liqmap.domain.event import Event
 from liqmap.exchanges.adapter import LinkPlan, Stream
+from liqmap.ingest import handoff as handoff_room
 from liqmap.ingest.frames import BadFrame
 from liqmap.ingest.handoff import BadFrames, Cargo, Changed, Frames, Handoff, LinkState, Message, Opened, cargo_of
 from liqmap.ingest.merge import REPLAY_AGE_NS, Overlap, Replays
@@ -101,6 +102,18 @@ def test_lines_of_one_cargo_take_turns() -> None:
             handoff.give(frames(source.encode() + b"." * 90, source=source), Cargo.TRADES)
     order = [said(handoff)[0].partition(b"/")[0] for _ in range(4)]
     assert order in ([b"binance", b"okx"] * 2, [b"okx", b"binance"] * 2)
+
+
+def test_threads_that_are_behind_with_their_sockets_go_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(handoff_room, "READERS_FIRST_S", 10.0)
+    handoff = Handoff(1000)
+    handoff.give(frames(b"0", source="okx/trades"), Cargo.TRADES, behind=True)
+    reader = threading.Thread(target=handoff.give, args=(frames(b"1", source="okx/trades"), Cargo.TRADES))
+    started = threading.Timer(0.0, reader.start)
+    started.start()
+    assert said(handoff) == [b"0", b"1"], "the taker waited until nobody was behind"
+    started.join()
+    reader.join(timeout=10)
 
 
 def test_bytes_are_bounded_too_but_one_large_frame_always_passes() -> None:
