@@ -77,7 +77,8 @@ class SourceState:
     dropped: int = 0
     opened_ns: int = -1
     last_frame_ns: int = -1
-    feeds: set[Feed] = field(default_factory=set)
+    feeds: dict[Feed, None] = field(default_factory=dict)
+    """In order: the gaps of a recording that is played again must come in the order in which they came."""
 
 
 @dataclass(slots=True)
@@ -120,11 +121,12 @@ class Feeds:
         wanted: dict[Feed, bool] = {}
         for feed, quiet in feeds:  # several streams may carry one feed: it may be quiet only if all of them may
             wanted[feed] = quiet and wanted.get(feed, True)
-        for feed in known.feeds - wanted.keys():
+        for feed in known.feeds.keys() - wanted.keys():
             self._leave(feed, source)
-        for feed in wanted.keys() - known.feeds:
-            self._begin(feed, source, wanted[feed], now_ns, every_s)
-        known.feeds = set(wanted)
+        for feed, quiet in wanted.items():
+            if feed not in known.feeds:
+                self._begin(feed, source, quiet, now_ns, every_s)
+        known.feeds = dict.fromkeys(wanted)
 
     def unfollow(self, source: str) -> None:
         """A source is no longer wanted."""
@@ -168,7 +170,7 @@ class Feeds:
         state = self.feeds.get(feed)
         if state is None:
             state = self.feeds[feed] = FeedState(source, True, now_ns)
-            self.sources[source].feeds.add(feed)
+            self.sources[source].feeds[feed] = None
         return state
 
     def note(self, feed: Feed, source: str, now_ns: int, events: int = 1) -> None:

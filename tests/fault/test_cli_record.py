@@ -13,8 +13,10 @@ from pathlib import Path
 
 import pytest
 
+from liqmap.domain.enums import Kind
 from liqmap.store.journal_reader import Events, SymbolJournalReader
 from tests.fault.daemon import unique_instance
+from tests.fault.test_recording import journalled, played_again
 
 ROOT = Path(__file__).resolve().parents[2]
 LIQMAP = ROOT / "bin" / "liqmap"
@@ -54,6 +56,7 @@ def test_ctrl_c_ends_a_recording_properly_and_both_halves_replay_to_one_digest(t
         until(lambda: list(out.glob("journal/BTC/*")) and list(out.glob("capture/*")), "files")
         while b"MB" not in shown:
             shown += os.read(leader, 4096)
+        until(lambda: Kind.MID_PRICE in set(journalled(out, "BTC")["kind"].tolist()), "middles of books")
         recording.send_signal(signal.SIGINT)
         told, _ = recording.communicate(timeout=DEADLINE_S)
     finally:
@@ -68,6 +71,9 @@ def test_ctrl_c_ends_a_recording_properly_and_both_halves_replay_to_one_digest(t
     lines = {run("replay", out / half, "--out", tmp_path / half).stdout for half in ("journal", "capture")}
     assert len(lines) == 1
     assert re.fullmatch(rf"digest [0-9a-f]{{64}}  frames \d+  events {about['events']['BTC']}\n", lines.pop())
+    was, again = journalled(out, "BTC"), played_again(out, tmp_path / "again")["BTC"]
+    assert Kind.MID_PRICE in set(was["kind"].tolist()), "books are in it"
+    assert was.tobytes() == again.tobytes(), "ticks and numbers too"
 
 
 def test_a_killed_recording_keeps_what_it_has(tmp_path: Path) -> None:
