@@ -1,5 +1,6 @@
 """The simulated venues as a child of a command: three servers on loopback in a process of their own, gone with it."""
 
+import contextlib
 import os
 import socket
 import subprocess
@@ -17,6 +18,9 @@ from liqmap.child import SUPERVISOR_PID
 from liqmap.clock import SystemClock
 from liqmap.config import Config, Effective, RunMode, paths, write_effective
 from liqmap.domain.enums import Source, Venue
+from liqmap.shm.faults import SegmentForeign, SegmentHeld
+from liqmap.shm.memory import segments_in
+from liqmap.shm.segment import Segment
 from liqmap.shm.status import create_status, read_heartbeats
 from liqmap.supervisor.modes import endpoints_at, with_endpoints
 
@@ -38,6 +42,7 @@ def simulated_venues(config: Config, base_dir: str) -> Iterator[Config]:
         var = stack.enter_context(tempfile.TemporaryDirectory(prefix="liqmap-record-"))
         daemon = msgspec.structs.replace(config.daemon, instance=instance, var_dir=var)
         own = msgspec.structs.replace(config, daemon=daemon)
+        _clear_what_killed_ones_left()
         status = create_status(instance, ["sim"])
         stack.callback(status.close)
         stack.callback(status.unlink)
@@ -62,6 +67,16 @@ def simulated_venues(config: Config, base_dir: str) -> Iterator[Config]:
             SystemClock().wait(threading.Event(), _TURN_S)
         ports = {venue: listening.getsockname()[1] for venue, listening in zip(_VENUES, sockets, strict=True)}
         yield with_endpoints(config, endpoints_at(ports))
+
+
+def _clear_what_killed_ones_left() -> None:
+    """A command that was killed could not remove its shared memory."""
+    for name in segments_in("liqmap.record-"):
+        with contextlib.suppress(SegmentHeld, SegmentForeign):
+            left = Segment.take_over(name)
+            if left is not None:
+                left.unlink()
+                left.close()
 
 
 def _end(child: "subprocess.Popen[bytes]") -> None:

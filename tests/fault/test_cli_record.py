@@ -85,6 +85,11 @@ def test_a_killed_recording_keeps_what_it_has(tmp_path: Path) -> None:
     finally:
         recording.kill()
         recording.wait()
+        left = Path(f"/dev/shm/liqmap.record-{recording.pid}.status")
+        assert left.exists(), "nobody could remove it: the next one does"
+    again = run("record", "--demo", "-c", small(tmp_path), "--for", "0.1", "--out", tmp_path / "next")
+    assert again.returncode == 0, again.stderr
+    assert not left.exists()
     assert json.loads((out / "recording.json").read_text())["ended"] is False
     reader = SymbolJournalReader(out / "journal" / "BTC")
     kept = sum(len(item.events) for item in reader if isinstance(item, Events))
