@@ -34,6 +34,9 @@ CONNECT_SHARE: Final = 0.7
 REGION_PROBE_S: Final = 60.0
 """After a region freeze one asks; the others wait this long for what it learns."""
 
+_ANOTHERS_PROBE_S: Final = 1.0
+"""How long who may not ask for all waits before it looks again."""
+
 LONGEST_S: Final = 3 * 86_400.0
 """The longest ban any venue documents. What a file says beyond it was written by another clock."""
 
@@ -120,7 +123,7 @@ class VenueAccount:
             pace_s = 0.0 if self._connects is None else self._connects.wait_s(now_ns)
             if pace_s > 0:
                 return pace_s, ""
-            left_s, why = _left(self._held[Hold.CONNECTS], now_ns) or self._region_left(now_ns)
+            left_s, why = _left(self._held[Hold.CONNECTS], now_ns) or self._region_left(now_ns, True)
             if left_s <= 0 and self._connects is not None:
                 self._connects.spend(now_ns)
         return left_s, why
@@ -169,19 +172,22 @@ class VenueAccount:
     def requests_held(self, now_ns: int) -> tuple[float, str]:
         """Seconds for which no REST request may leave, and why; (0, "") when one may."""
         with self._lock:
-            return _left(self._held[Hold.REQUESTS], now_ns) or self._region_left(now_ns)
+            return _left(self._held[Hold.REQUESTS], now_ns) or self._region_left(now_ns, False)
 
-    def _region_left(self, now_ns: int) -> tuple[float, str]:
+    def _region_left(self, now_ns: int, handshake: bool) -> tuple[float, str]:
         """Seconds for which this venue may not be asked at all, and why; (0, "") for one who may ask now.
 
-        When a freeze is over, the first who looks here asks for all; if nothing is heard of it, the next one does.
-        The lock is held.
+        When a freeze is over, the first of the kind that was refused asks for all; if nothing is heard of it, the next
+        one does. The lock is held.
         """
         held = self._held[Hold.REGION]
-        if 0 < held.until_ns <= now_ns:
-            self._held[Hold.REGION] = replace(held, until_ns=now_ns + int(REGION_PROBE_S * 1e9))
-            return 0.0, ""
-        return _left(held, now_ns) or (0.0, "")
+        if not 0 < held.until_ns <= now_ns:
+            return _left(held, now_ns) or (0.0, "")
+        probe_ns = int(REGION_PROBE_S * 1e9)
+        if held.handshake != handshake and now_ns < held.until_ns + probe_ns:
+            return _ANOTHERS_PROBE_S, held.reason  # unless nobody of that kind asks at all
+        self._held[Hold.REGION] = replace(held, until_ns=now_ns + probe_ns)
+        return 0.0, ""
 
     # Across a restart ---------------------------------------------------------------------------------------------
 

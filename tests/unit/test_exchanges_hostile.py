@@ -13,7 +13,7 @@ from liqmap.domain.enums import Kind, Topic, Venue
 from liqmap.domain.event import Event
 from liqmap.domain.instrument import Instrument, InstrumentTable
 from liqmap.exchanges import binance, bybit, okx
-from liqmap.exchanges.adapter import BookUpdate, Control, Fact, Ignored, Malformed, PollPlan
+from liqmap.exchanges.adapter import BookUpdate, Control, Fact, Ignored, Malformed, PollPlan, VenueTime
 from liqmap.exchanges.recorded import read_line
 from liqmap.exchanges.registry import ADAPTERS
 from tests.wire.golden_files import GOLDEN
@@ -74,7 +74,9 @@ def _check(facts: Sequence[Fact] | Malformed) -> None:
         return
     assert facts
     for fact in facts:
-        assert isinstance(fact, Event | BookUpdate | Control | Ignored)
+        assert isinstance(fact, Event | BookUpdate | VenueTime | Control | Ignored)
+        if isinstance(fact, VenueTime):
+            assert 0 < fact.time_ms < 10**13
         if isinstance(fact, Event):
             _check_event(fact)
         if isinstance(fact, BookUpdate):

@@ -197,6 +197,21 @@ def test_a_country_that_is_refused_requests_is_asked_hourly_though_websockets_ar
     assert account.requests_held(2 * S) == (0.0, "")
 
 
+@pytest.mark.parametrize("handshake", [True, False])
+def test_when_a_country_freeze_is_over_one_of_the_kind_that_was_refused_asks_for_all(handshake: bool) -> None:
+    account, over_ns = VenueAccount(ADAPTERS[Venue.BINANCE]), 102 * S
+    account.refused(Refusal(RefusalKind.REGION, None, "why"), S, 100.0, handshake=handshake)
+    this, other = account.connect, account.requests_held
+    if not handshake:
+        this, other = other, this
+    assert other(over_ns)[0] > 0.0, "another door is no probe"
+    assert this(over_ns) == (0.0, "")
+    assert this(over_ns)[0] == 60.0 and other(over_ns)[0] == 60.0, "the others wait for what it learns"
+    assert this(over_ns + 61 * S) == (0.0, ""), "nothing was heard of it: the next one"
+    account.served(handshake=handshake)
+    assert this(over_ns + 62 * S) == (0.0, "") and other(over_ns + 62 * S) == (0.0, "")
+
+
 # Across a restart
 
 
