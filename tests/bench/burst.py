@@ -141,11 +141,13 @@ def _settle(stage: Stage, sent: int) -> None:
 def _check_facts(stage: Stage, outcome: Outcome) -> None:
     """Every liquidation, mark and level of open interest that was sent became an event, or a row known already."""
     sessions = {venue: adapter.session(table()) for venue, adapter in ADAPTERS.items()}
-    left = Counter(outcome.sent)
-    wanted = 0
+    left, last, wanted = Counter(outcome.sent), dict[str, bytes](), 0
     for sent in dear():
         if sent.link == "facts" and left[sent.source] > 0:
             left[sent.source] -= 1
+            if sent.raw == last.get(sent.source):
+                continue  # a message that only repeats the one before it is none
+            last[sent.source] = sent.raw
             wanted += sum(isinstance(fact, Event) for fact in sessions[sent.venue].parse(sent.raw, 1))
     feeds = stage.feeds.feeds.items()
     told = sum(state.events for feed, state in feeds if feed.topic is not Topic.TRADE and feed.topic is not Topic.DEPTH)
