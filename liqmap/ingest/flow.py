@@ -80,7 +80,9 @@ class EventFlow:
             self._feeds.repeated(path.feed, source, self._time.now_ns)
             return
         if kind in _WATCHED:
-            if kind == _LIQUIDATION and not self.replays.is_news(event):
+            if kind != _LIQUIDATION:
+                self.replays.clock(event)
+            elif not self.replays.is_news(event):
                 return
             self.sides.note(path.lane.symbol, event)
         self._count(path, source, 1)
