@@ -51,10 +51,10 @@ def mark(second: float, price: float, venue: int = Venue.BINANCE, index: float =
     return Event(ns, ns // 10**6, price, extra=index, kind=Kind.MARK_PRICE, venue=venue, topic=Topic.MARK_PRICE)
 
 
-def mid(second: float, price: float) -> Event:
+def mid(second: float, price: float, venue: int = Venue.BINANCE) -> Event:
     """A mid price."""
     ns = at(second)
-    return Event(ns, ns // 10**6, price, kind=Kind.MID_PRICE, venue=Venue.BINANCE, topic=Topic.DEPTH)
+    return Event(ns, ns // 10**6, price, kind=Kind.MID_PRICE, venue=venue, topic=Topic.DEPTH)
 
 
 def trade(second: float, price: float, qty_base: float = 1.0, side: int = TakerSide.BUY) -> Event:
@@ -62,6 +62,20 @@ def trade(second: float, price: float, qty_base: float = 1.0, side: int = TakerS
     ns = at(second)
     venue, topic = Venue.BINANCE, Topic.TRADE
     return Event(ns, ns // 10**6, price, qty_base, kind=Kind.TRADE, venue=venue, topic=topic, side=side)
+
+
+def funded(
+    second: float, rate: float, venue: int = Venue.BINANCE, interval_h: float = float("nan"), next_ms: int = -1
+) -> Event:
+    """A funding rate; NaN: the interval alone."""
+    ns, topic = at(second), Topic.FUNDING
+    return Event(ns, ns // 10**6, float("nan"), rate, interval_h, next_ms, kind=Kind.FUNDING, venue=venue, topic=topic)
+
+
+def ratio(second: float, long_share: float, kind: int, bar_s: float, venue: int = Venue.BINANCE) -> Event:
+    """A positioning ratio of the bar that the venue calls by `bar_s`."""
+    bar_ms, topic = at(bar_s) // 10**6, Topic.RATIO
+    return Event(at(second), bar_ms, quantity=long_share, kind=Kind.RATIO, venue=venue, topic=topic, side=kind)
 
 
 def level(second: float, base: float, venue: int = Venue.BINANCE, covers_ms: int = -1) -> Event:

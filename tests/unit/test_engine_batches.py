@@ -11,7 +11,7 @@ from tests.events import events_array
 from tests.unit.engine_tape import BTC, START_S, digest, quiet, run, stream, tick
 
 KINDS = np.array([kind.value for kind in Kind] + [200, 0], dtype=np.uint8)
-LIKELY = np.array([18, 8, 20, 15, 10, 3, 1, 6, 3, 1, 1, 1], dtype=float)
+LIKELY = np.array([18, 8, 20, 15, 10, 3, 4, 6, 3, 4, 1, 1], dtype=float)
 
 
 def random_events(seed: int, count: int, minutes: int) -> np.ndarray:
@@ -29,6 +29,8 @@ def random_events(seed: int, count: int, minutes: int) -> np.ndarray:
     events["price"] = np.where(rng.random(count) < 0.02, np.nan, price)
     amount = rng.exponential(1.0, count)
     amount = np.where(events["kind"] == Kind.OPEN_INTEREST, 79_000 * (1 + rng.normal(0, 4e-4, count)), amount)
+    amount = np.where(events["kind"] == Kind.RATIO, rng.uniform(-0.05, 1.05, count), amount)
+    amount = np.where(events["kind"] == Kind.FUNDING, rng.normal(0, 1e-4, count), amount)
     events["quantity"] = np.where(rng.random(count) < 0.02, np.nan, amount)
     events["extra"] = np.where(rng.random(count) < 0.5, np.nan, price)
     events["venue"] = rng.integers(0, 4, count)

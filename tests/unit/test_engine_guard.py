@@ -1,5 +1,7 @@
 """One absurd price moves nothing; a price that somebody agrees with does."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -123,7 +125,7 @@ def test_verdicts_do_not_depend_on_the_cuts(seed: int, cuts: list[int]) -> None:
     for second in range(150):
         factor = float(draw.choice([1.0, 1.04, 1.07, 10.0], p=[0.8, 0.08, 0.06, 0.06]))
         price, venue = factor * (PRICE + 50 * float(draw.normal())), int(draw.integers(1, 4))
-        make = [mark, mid, trade][int(draw.integers(0, 3))]
+        make: Callable[[float, float], Event] = (mark, mid, trade)[int(draw.integers(0, 3))]
         one = make(second + float(draw.random()), round(price, 1))
         events.append(one._replace(venue=venue, flags=int(draw.random() < 0.02)))
     tape = stream([*events, *quiet(1)], until_s=150)
