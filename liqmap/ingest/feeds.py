@@ -122,19 +122,19 @@ class Feeds:
         for feed, quiet in feeds:  # several streams may carry one feed: it may be quiet only if all of them may
             wanted[feed] = quiet and wanted.get(feed, True)
         for feed in known.feeds.keys() - wanted.keys():
-            self._leave(feed, source)
+            self._leave(feed, source, now_ns)
         for feed, quiet in wanted.items():
             if feed not in known.feeds:
                 self._begin(feed, source, quiet, now_ns, every_s)
         known.feeds = dict.fromkeys(wanted)
 
-    def unfollow(self, source: str) -> None:
+    def unfollow(self, source: str, now_ns: int) -> None:
         """A source is no longer wanted."""
         state = self.sources.pop(source, None)
         for feed in state.feeds if state else ():
-            self._leave(feed, source)
+            self._leave(feed, source, now_ns)
 
-    def _leave(self, feed: Feed, source: str) -> None:
+    def _leave(self, feed: Feed, source: str, now_ns: int) -> None:
         """A source no longer carries a feed; if no other one does, it is no longer wanted."""
         others = [name for name, other in self.sources.items() if name != source and feed in other.feeds]
         state = self.feeds.get(feed)
@@ -142,12 +142,12 @@ class Feeds:
             state.lost_by.discard(source)
             state.source = others[0]
         else:
-            self.drop(feed)
+            self.drop(feed, now_ns)
 
-    def drop(self, feed: Feed) -> None:
+    def drop(self, feed: Feed, now_ns: int) -> None:
         """A feed is no longer wanted."""
         if self.feeds.pop(feed, None) is not None:
-            self.gaps.forget(feed)
+            self.gaps.forget(feed, now_ns // _MS)
 
     def _begin(self, feed: Feed, source: str, quiet: bool, now_ns: int, every_s: float) -> None:
         if feed not in self.feeds:

@@ -76,11 +76,10 @@ class GapList:
             self._closed_ms[feed] += closed.to_ms - closed.from_ms
             self._tell(closed)
 
-    def forget(self, feed: Feed) -> None:
-        """The feed is no longer wanted."""
+    def forget(self, feed: Feed, now_ms: int) -> None:
+        """The feed is no longer wanted: what nobody asks for is not missing, so an open gap ends here."""
+        self.close(feed, now_ms)
         self._closed_ms.pop(feed, None)
-        if self._open.pop(feed, None) is not None:
-            self.version += 1
 
     def reason(self, feed: Feed) -> GapReason | None:
         """Why the feed is missing now; None when it is not."""

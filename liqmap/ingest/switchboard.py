@@ -238,7 +238,7 @@ class Switchboard:
         self._ending.append(running.thread)
         del self._router.listeners[source]
         self._router.release_series(source)
-        self._router.feeds.unfollow(source)
+        self._router.feeds.unfollow(source, self._router.time.now_ns)
 
     # Polls --------------------------------------------------------------------------------------------------------
 
@@ -265,7 +265,7 @@ class Switchboard:
         for source in present.keys() - wanted.keys():
             del router.replies.askers[source]
             router.release_series(source)
-            router.feeds.unfollow(source)
+            router.feeds.unfollow(source, router.time.now_ns)
         for source, plan in wanted.items():
             router.replies.askers[source] = Asker(plan, adapter)
             symbols = ("",) if plan.topic in _OF_THE_VENUE else plan.symbols
@@ -308,7 +308,7 @@ class Switchboard:
         for source in [source for source, asker in askers.items() if asker.plan.topic is Topic.DEPTH]:
             if source not in wanted:
                 del askers[source]
-                router.feeds.unfollow(source)
+                router.feeds.unfollow(source, router.time.now_ns)
         for source, book in wanted.items():
             if book.request is not None:
                 askers[source] = Asker(book.request, book.adapter)

@@ -125,11 +125,11 @@ def test_a_topic_is_wanted_as_long_as_one_of_its_sources_is() -> None:
     for name in ("one", "two"):
         world.link(Venue.OKX, name, [(ratio, False)], every_s=300.0)
     world.feeds.note(ratio, "okx/two", world.now_ns)
-    world.feeds.unfollow("okx/one")
+    world.feeds.unfollow("okx/one", world.now_ns)
     assert ratio in world.feeds.feeds
     world.feeds.note(ratio, "okx/two", world.now_ns)
     assert not world.feeds.is_missing(ratio), "who is gone is not waited for"
-    world.feeds.unfollow("okx/two")
+    world.feeds.unfollow("okx/two", world.now_ns)
     assert ratio not in world.feeds.feeds
 
 
