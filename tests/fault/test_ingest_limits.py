@@ -17,6 +17,7 @@ from liqmap.clock import SystemClock
 from liqmap.config import Config, IngestConfig
 from liqmap.domain.enums import Kind, Topic, Venue
 from liqmap.exchanges.adapter import Budget, Limits, LinkPlan, PollPlan, Stream
+from liqmap.exchanges.bybit import plans as bybit_plans
 from liqmap.exchanges.registry import ADAPTERS
 from liqmap.ingest.account_book import AccountBook
 from liqmap.ingest.accounts import VenueAccount
@@ -30,7 +31,7 @@ from liqmap.sim.venues.running import VenueRules
 from tests.fault.test_ingest_process import daemon
 from tests.fault.test_ingest_sockets import config_of, count, trade_everywhere, wait_until_up
 from tests.listening import Listening, listening
-from tests.venue_servers import RunningVenues, venue_servers
+from tests.venue_servers import RunningVenues, ScriptedMarket, venue_servers
 
 DEADLINE_S = 30.0
 
@@ -231,6 +232,16 @@ def test_positioning_of_three_venues_is_asked_for_and_told_once_a_bar() -> None:
             (Venue.BYBIT, 1),
         }
         assert all(0.0 <= share <= 1.0 for share in told["quantity"])
+
+
+def test_a_list_in_pages_is_read_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bybit_plans, "LISTING_PAGE", 2)
+    markets = [ScriptedMarket(symbol, 100.0) for symbol in ("BTC", "ETH", "SOL")]
+    with venue_servers(*markets) as venues, listening(config_of(venues, "SOL"), shipped=()) as ingest:
+        ingest.until(lambda: len(ingest.router.instruments) == 3, "the contract of every venue listed")
+        assert ingest.feeds.sources["bybit/instruments"].frames >= 2, "it was not on the first page"
+        wait_until_up(ingest, venues, "SOL")
+        assert b"not in the venue's list" not in ingest.venue(Venue.BYBIT)["reason"]
 
 
 def test_what_is_spent_is_shown() -> None:

@@ -3,6 +3,7 @@
 import pytest
 
 from liqmap.domain.enums import GapReason, Topic, Venue
+from liqmap.engine.gaps import TOPIC_BITS, GapBook
 from liqmap.ingest.feeds import Feeds, SourceState, VenueState
 from liqmap.ingest.gaps import Feed
 from liqmap.ingest.handoff import LinkState
@@ -144,3 +145,27 @@ def test_a_bar_that_is_known_breaks_no_silence() -> None:
     assert world.feeds.is_missing(ratio)
     world.feeds.note(ratio, "okx/ratio", world.now_ns)
     assert not world.feeds.is_missing(ratio)
+
+
+@pytest.mark.parametrize("topic", [topic for topic in Topic if topic not in (Topic.CLOCK, Topic.INSTRUMENTS)])
+@pytest.mark.parametrize("venue", [Venue.BINANCE, Venue.BYBIT, Venue.OKX], ids=lambda venue: venue.name.lower())
+def test_every_topics_gap_becomes_a_bit_of_the_minutes_it_touches(venue: Venue, topic: Topic) -> None:
+    world, feed = World("BTC"), Feed(venue, topic, "BTC")
+    world.link(venue, "other", [(feed, False)])
+    feeds, book, source = world.feeds, GapBook(), f"{venue.name.lower()}/other"
+    for carrier in [name for name, one in feeds.sources.items() if feed in one.feeds]:
+        feeds.note(feed, carrier, world.now_ns)
+    feeds.gaps.news()
+    world.at_s = 60.0
+    feeds.lost(source, GapReason.DISCONNECTED, world.now_ns)
+    [opened] = [gap.event(world.now_ns) for gap in feeds.gaps.news()]
+    book.note(opened.venue, opened.topic, opened.venue_ms, opened.detail)
+    minute_ms = 60_000
+    start_ms = T0 // 10**6
+    assert book.bits(start_ms + minute_ms, start_ms + 2 * minute_ms) == 1 << (venue * TOPIC_BITS + topic)
+    world.at_s = 130.0
+    feeds.note(feed, source, world.now_ns)
+    [closed] = [gap.event(world.now_ns) for gap in feeds.gaps.news()]
+    book.note(closed.venue, closed.topic, closed.venue_ms, closed.detail)
+    assert book.bits(start_ms + 2 * minute_ms, start_ms + 3 * minute_ms) == 1 << (venue * TOPIC_BITS + topic)
+    assert book.bits(start_ms + 3 * minute_ms, start_ms + 4 * minute_ms) == 0

@@ -37,6 +37,8 @@ class Endpoints(Polled, Protocol):
 
 TOPIC_CHARS_PER_LINK: Final = 20_000
 """Bybit allows 21,000 characters of topics on one connection."""
+LISTING_PAGE: Final = 1000
+"""Contracts on a page of the list, the most that Bybit gives; there were some 700 in 2026."""
 PING: Final = '{"op":"ping"}'
 BUDGETS: Final = (Budget("rest", 600, 5.0),)
 LIMITS: Final = Limits(connects=Budget("connects", 500, 300.0))
@@ -87,7 +89,7 @@ def polls(config: Endpoints, instruments: InstrumentTable) -> tuple[PollPlan, ..
     """The list of contracts, and the clock; open interest comes by the ticker stream, and one source per series is
     enough."""
     mine = configured(instruments, Venue.BYBIT)
-    url = f"{config.rest.rstrip('/')}{REQUESTS['instruments']}?category=linear&limit=1000"
+    url = f"{config.rest.rstrip('/')}{REQUESTS['instruments']}?category=linear&limit={LISTING_PAGE}"
     if not mine:
         return ()
     return listing_plan(Venue.BYBIT, url, mine, config.instruments_poll_s), clock_plan(Venue.BYBIT, config, REQUESTS)
