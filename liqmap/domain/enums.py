@@ -71,7 +71,7 @@ class BookState(IntEnum):
     """How far one venue's order book of one contract can be trusted now. Only SYNCED may be shown."""
 
     ABSENT = 1
-    """Nothing was ever received, or its connection is gone."""
+    """Nothing was ever received, its connection is gone, or nothing is told of it any more (its feed is silent)."""
     SYNCING = 2
     """Updates come and are kept, the snapshot that they build on does not stand yet."""
     SYNCED = 3

@@ -107,9 +107,7 @@ def _standing(shelf: Shelf) -> tuple[object, ...]:
     low, high = (unknown, unknown) if book is None else book.complete
     return (
         int(shelf.state),
-        shelf.as_of_ns,
-        shelf.venue_ms,
-        shelf.sequence,
+        *shelf.heard,
         unknown if book is None else book.best_bid,
         unknown if book is None else book.best_ask,
         low,

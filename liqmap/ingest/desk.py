@@ -84,9 +84,12 @@ class DepthDesk:
         for book in wanted:
             key = (book.instrument.venue, book.instrument.name)
             known = self._shelves.get(key)
-            if known is not None and known.wanted == book:
+            if known is not None and known.goes_on_as(book):
+                known.wanted = book
                 shelves[key] = known
             else:
+                if known is not None and known.book is not None:
+                    self._feeds.broke(known.feed, book.source, known.heard[0], GapReason.SEQUENCE)
                 backoff = Backoff(ingest.backoff_first_s, ingest.backoff_ceiling_s, draw)
                 shelves[key] = Shelf(book, depth.buffer_updates, backoff)
         self._shelves = shelves
@@ -185,6 +188,7 @@ class DepthDesk:
     def turn(self, now_ns: int) -> None:
         """Grant what is wished for and may be; tell middles and paint boards when it is time."""
         for shelf in self._shelves.values():
+            shelf.hush(self._feeds.is_silent(shelf.feed))
             self._attend(shelf, now_ns)
         if now_ns < self._next_publish_ns:
             return
@@ -286,7 +290,7 @@ class DepthDesk:
         shelf.told_mid = mid
         event = Event(
             receive_ns=now_ns,
-            venue_ms=shelf.venue_ms,
+            venue_ms=shelf.heard[1],
             price=mid,
             kind=Kind.MID_PRICE,
             venue=shelf.feed.venue,

@@ -108,6 +108,8 @@ class Feeds:
         self.gaps = GapList()
         self.kept_until: dict[str, tuple[int, GapReason]] = {}
         """By symbol, until when (engine ns) an ingest before this one kept its events, and why not longer."""
+        self._told_before: dict[Feed, int] = {}
+        """Until when a feed was kept before this ingest, where that was told: it is told once."""
         self.journal = Standing()
         self.capture = Standing()
         self.quarantined = 0
@@ -161,7 +163,8 @@ class Feeds:
     def _missed_before(self, feed: Feed, now_ns: int) -> None:
         """What went by between an ingest before this one and now is a gap of its own, known from its end to its end."""
         until_ns, reason = self.kept_until.get(feed.symbol, (now_ns, GapReason.STOPPED))
-        if until_ns < now_ns:
+        if until_ns < now_ns and self._told_before.get(feed) != until_ns:
+            self._told_before[feed] = until_ns
             self.gaps.open(feed, until_ns // _MS, reason)
             self.gaps.close(feed, now_ns // _MS)
 
@@ -311,6 +314,11 @@ class Feeds:
     def gap_ms(self, feed: Feed, now_ns: int) -> int:
         """How long it was missing in all."""
         return self.gaps.total_ms(feed, now_ns // _MS)
+
+    def is_silent(self, feed: Feed) -> bool:
+        """Whether it says nothing although it should; one that nobody follows does not."""
+        state = self.feeds.get(feed)
+        return state is not None and state.silent
 
     def is_missing(self, feed: Feed) -> bool:
         """Not delivering now."""

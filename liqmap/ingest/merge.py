@@ -102,7 +102,8 @@ class Replays:
     def __init__(self) -> None:
         self._seen: OrderedDict[tuple[tuple[int, str], Row], None] = OrderedDict()
         self._names: dict[int, tuple[int, str]] = {}
-        self._venue_ms: dict[int, int] = {}
+        self._ahead_ms: dict[int, int] = {}
+        """By venue, our clock less its own."""
         self.dropped = 0
 
     def use(self, instruments: InstrumentTable) -> None:
@@ -110,8 +111,8 @@ class Replays:
         self._names = {contract.number: (int(contract.venue), contract.name) for contract in instruments}
 
     def clock(self, event: Event) -> None:
-        """A mark price of now: what time it is at its venue."""
-        self._venue_ms[event.venue] = event.venue_ms
+        """A mark price of now: what time it is at its venue. Time goes on from there when marks do not come."""
+        self._ahead_ms[event.venue] = event.receive_ns // 1_000_000 - event.venue_ms
 
     def is_news(self, event: Event) -> bool:
         """False for a row seen before, or older than REPLAY_AGE_NS by its venue's own clock (ours, until that is known:
@@ -119,7 +120,7 @@ class Replays:
         if event.venue not in _REPLAYING or event.kind != Kind.LIQUIDATION:
             return True
         row = row_of(event)
-        now_ms = self._venue_ms.get(event.venue, event.receive_ns // 1_000_000)
+        now_ms = event.receive_ns // 1_000_000 - self._ahead_ms.get(event.venue, 0)
         stale = now_ms - event.venue_ms > REPLAY_AGE_NS // 1_000_000
         if stale or self._named(row) in self._seen:
             self.dropped += 1

@@ -5,7 +5,7 @@ one is whole. Pure bookkeeping of the depth desk, in the router's thread.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from liqmap.domain.book import Book
 from liqmap.domain.enums import BookState, Topic
@@ -55,9 +55,10 @@ class Shelf:
         self.asked_ns = NEVER
         self.acknowledged_by: int | None = None
         """The connection whose cancelled subscription the venue has not acknowledged yet."""
-        self.as_of_ns = NEVER
-        self.venue_ms = NEVER
-        self.sequence = NEVER
+        self.silent = False
+        """Its venue says nothing of it while others speak: what stands in it is not known to stand there now."""
+        self._heard: dict[int, tuple[int, int, int]] = {}
+        """By connection: when it spoke last, the venue's time of that, and its number."""
         self.told_mid = math.nan
         self.version = 0
         """Rises with everything that a reader of the book could notice."""
@@ -70,21 +71,29 @@ class Shelf:
             sync = self.syncs[connection] = BookSync(
                 self.wanted.adapter.book_rule, self.wanted.levels, self._buffer_updates, self.counts
             )
+            self._heard = {number: heard for number, heard in self._heard.items() if number in self.syncs}
         sync.take(update)
         self.version += 1
-        if connection >= self.shown_by:
-            self.as_of_ns, last = now_ns, sync.last or update
-            self.venue_ms, self.sequence = last.ts_ms, last.sequence
+        last = sync.last or update
+        self._heard[connection] = now_ns, last.ts_ms, last.sequence
+
+    @property
+    def heard(self) -> tuple[int, int, int]:
+        """Engine ns, venue's ms and number of what was said last of the book that is shown, else of the newest."""
+        never = (NEVER, NEVER, NEVER)
+        return self._heard.get(self.shown_by) or self._heard.get(max(self._heard, default=0), never)
 
     @property
     def book(self) -> Book | None:
         """The one to be shown, None while none is whole."""
         sync = self.syncs.get(self.shown_by)
-        return None if sync is None else sync.shown
+        return None if sync is None or self.silent else sync.shown
 
     @property
     def state(self) -> BookState:
-        """Of the book that is shown, else of the newest connection's."""
+        """Of the book that is shown, else of the newest connection's; ABSENT while it is silent."""
+        if self.silent:
+            return BookState.ABSENT
         sync = self.syncs.get(self.shown_by) or self.syncs.get(max(self.syncs, default=0))
         return BookState.ABSENT if sync is None else sync.state
 
@@ -96,6 +105,17 @@ class Shelf:
             self.shown_by = chosen
             self.version += 1
         return chosen > 0
+
+    def goes_on_as(self, wanted: WantedBook) -> bool:
+        """Whether that is this book, but for its contract's number: those are given anew when symbols come and go."""
+        number = self.wanted.instrument.number
+        return self.wanted == replace(wanted, instrument=replace(wanted.instrument, number=number))
+
+    def hush(self, silent: bool) -> None:
+        """Its feed is silent, or speaks (again)."""
+        if silent != self.silent:
+            self.silent = silent
+            self.version += 1
 
     def renew(self) -> None:
         """Let the book that is shown be renewed around the present price."""

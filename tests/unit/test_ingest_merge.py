@@ -119,3 +119,14 @@ def test_the_list_of_funding_intervals_tells_every_contract_and_keeps_no_feed_al
     assert [desk.events(Kind.FUNDING, symbol=symbol)["extra"][0] for symbol in ("BTC", "ETH")] == [8.0, 4.0]
     assert desk.events(Kind.FUNDING)["quantity"][0] != desk.events(Kind.FUNDING)["quantity"][0], "no rate is told"
     assert desk.feeds.is_missing(feed), "the link that carries the rates has not spoken"
+
+
+def test_what_is_played_again_after_an_outage_is_history_before_the_first_mark_comes() -> None:
+    instruments = table("BTC")
+    replays, ahead_ns, minute_ns = Replays(), 3600 * 10**9, 60 * 10**9
+    replays.use(instruments)
+    mark = liquidation(instruments, "BTC")._replace(kind=int(Kind.MARK_PRICE), receive_ns=NOW_NS + ahead_ns)
+    replays.clock(mark)  # our clock is an hour ahead; then nothing came for half an hour
+    back = liquidation(instruments, "BTC")._replace(receive_ns=NOW_NS + ahead_ns + 30 * minute_ns)
+    assert replays.is_news(back._replace(venue_ms=NOW_MS + 25 * 60_000))
+    assert not replays.is_news(back._replace(venue_ms=NOW_MS + 15 * 60_000)), "a quarter of an hour old"

@@ -169,3 +169,16 @@ def test_every_topics_gap_becomes_a_bit_of_the_minutes_it_touches(venue: Venue, 
     book.note(closed.venue, closed.topic, closed.venue_ms, closed.detail)
     assert book.bits(start_ms + 2 * minute_ms, start_ms + 3 * minute_ms) == 1 << (venue * TOPIC_BITS + topic)
     assert book.bits(start_ms + 3 * minute_ms, start_ms + 4 * minute_ms) == 0
+
+
+def test_what_went_by_before_this_ingest_is_told_once_of_each_feed() -> None:
+    world, feed = World(), Feed(Venue.OKX, Topic.RATIO, "BTC")
+    kept_ns = world.now_ns - 60 * S
+    world.feeds.kept_until["BTC"] = (kept_ns, GapReason.NOT_RECORDED)
+    for _ in range(2):  # and again an hour later, when the venue was taken away and came back
+        world.link(Venue.OKX, "ratio", [(feed, False)], every_s=300.0)
+        world.feeds.note(feed, "okx/ratio", world.now_ns)
+        world.at_s += 3600
+        world.feeds.unfollow("okx/ratio", world.now_ns)
+    closed = [gap for gap in world.feeds.gaps.news() if gap.reason is GapReason.NOT_RECORDED and gap.to_ms >= 0]
+    assert [(gap.from_ms, gap.to_ms) for gap in closed] == [(kept_ns // 1_000_000, T0 // 1_000_000)]
