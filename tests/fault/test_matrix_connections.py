@@ -142,7 +142,7 @@ def test_refuse(seen: Watched, venue: Venue, kind: str) -> None:
     assert all(seen.feed(other)["delivering"] for other in others), "no other venue notices"
     seen.venues.fault(venue, {"fault": "clear"})
     if state == "refused":
-        seen.passing.let_pass(4000.0)
+        seen.passing.let_pass(min(seen.feed(venue)["backoff_s"] + 5.0, 3610.0))
         seen.speaking_until(lambda: seen.links_up(venue), "one link that was let in")
         seen.passing.let_pass(61.0)  # after a refusal of the country one asks, and the others wait for what it learns
     seen.until_all_up()
