@@ -25,10 +25,10 @@ def shared() -> Iterator[Watched]:
 
 
 @pytest.fixture
-def seen(shared: Watched) -> Watched:
-    shared.calm()
-    shared.speaking_until(lambda: all(book(shared, venue)["synced"] for venue in VENUES), "whole books")
-    return shared
+def seen(seen: Watched) -> Watched:
+    """With whole books, too."""
+    seen.speaking_until(lambda: all(book(seen, venue)["synced"] for venue in VENUES), "whole books")
+    return seen
 
 
 def book(seen: Watched, venue: Venue) -> Any:

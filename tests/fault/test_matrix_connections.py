@@ -1,13 +1,10 @@
 """Faults of connections: closed with every code, reset, announced, refused. What the API showed during and after."""
 
-from collections.abc import Iterator
-
 import pytest
 
 from liqmap.domain.enums import GapReason, PositionSide, Topic, Venue
 from liqmap.ingest.handoff import LinkState
-from tests.venue_servers import venue_servers
-from tests.watched import VENUES, Watched, watching
+from tests.watched import VENUES, Watched
 
 CODES = (1000, 1001, 1006, 1008, 1009, 1011, 4004)
 each_venue = pytest.mark.parametrize("venue", VENUES, ids=lambda venue: venue.name.lower())
@@ -21,19 +18,6 @@ REFUSALS = {
     (Venue.OKX, "50011"): ("refused", "Rate limit reached"),
     (Venue.OKX, "403_country"): ("refused", "not available in your region"),
 }
-
-
-@pytest.fixture(scope="module")
-def shared() -> Iterator[Watched]:
-    """One instance for all tests here; each leaves it calm."""
-    with venue_servers() as venues, watching(venues, silent_after_s=8.0, probe_timeout_s=8.0) as watched:
-        yield watched
-
-
-@pytest.fixture
-def seen(shared: Watched) -> Watched:
-    shared.calm()
-    return shared
 
 
 @pytest.mark.parametrize("code", CODES)
@@ -83,7 +67,9 @@ def test_retries_come_later_and_later_by_as_much_as_is_shown(seen: Watched) -> N
     tries: list[tuple[float, int]] = []
 
     def tried() -> bool:
-        if link.state is LinkState.BACKOFF and (not tries or tries[-1][1] != link.reconnects):  # it waits at this moment
+        if link.state is LinkState.BACKOFF and (
+            not tries or tries[-1][1] != link.reconnects
+        ):  # it waits at this moment
             tries.append((link.delay_s, link.reconnects))
         return len(tries) >= 6
 

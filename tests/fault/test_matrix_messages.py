@@ -6,26 +6,12 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from liqmap.domain.enums import Kind, PositionSide, Venue
-from tests.venue_servers import venue_servers
-from tests.watched import VENUES, Watched, watching
+from tests.watched import VENUES, Watched
 
 TRADES = {Venue.BINANCE: "*@aggTrade", Venue.BYBIT: "publicTrade.*", Venue.OKX: "trades/*"}
 LIQUIDATIONS = {Venue.BINANCE: "!forceOrder@arr", Venue.BYBIT: "allLiquidation.*", Venue.OKX: "liquidation-orders/*"}
 ON_LINKS = ("truncated", "wrong_types", "bad_utf8", "not_json", "nested", "garbage")
 each_venue = pytest.mark.parametrize("venue", VENUES, ids=lambda venue: venue.name.lower())
-
-
-@pytest.fixture(scope="module")
-def shared() -> Iterator[Watched]:
-    """One instance for all tests here; each leaves it calm."""
-    with venue_servers() as venues, watching(venues, silent_after_s=8.0, probe_timeout_s=8.0) as watched:
-        yield watched
-
-
-@pytest.fixture
-def seen(shared: Watched) -> Watched:
-    shared.calm()
-    return shared
 
 
 @pytest.fixture

@@ -35,12 +35,6 @@ def shared() -> Iterator[Watched]:
         yield watched
 
 
-@pytest.fixture
-def seen(shared: Watched) -> Watched:
-    shared.calm()
-    return shared
-
-
 def readings(seen: Watched) -> Any:
     """Binance's open interest, as it went to the worker."""
     rows = seen.events("BTC", Kind.OPEN_INTEREST)

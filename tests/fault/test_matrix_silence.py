@@ -28,12 +28,6 @@ def shared() -> Iterator[Watched]:
         yield watched
 
 
-@pytest.fixture
-def seen(shared: Watched) -> Watched:
-    shared.calm()
-    return shared
-
-
 @pytest.mark.parametrize(("venue", "topic"), OF_TOPIC, ids=lambda value: value.name.lower())
 def test_silent(seen: Watched, venue: Venue, topic: Topic) -> None:
     known, name, word = len(seen.outages(venue, topic)), venue.name.lower(), topic.name.lower()
