@@ -2,6 +2,7 @@
 
 import json
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -34,6 +35,19 @@ def test_every_path_has_an_alias_that_answers_the_same(web: FlaskClient, resourc
     assert one.status_code == other.status_code == 200
     assert AGE.sub(b"", one.data) == AGE.sub(b"", other.data)
     assert one.headers.get("ETag") == other.headers.get("ETag")
+
+
+def test_the_page_about_http_has_every_path_and_every_parameter() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "api.md").read_text()
+    rows = [row.split("|")[1:-1] for row in page.splitlines() if row.startswith("| `/")]
+    told: dict[str, tuple[str, set[str]]] = {}
+    named: set[str] = set()
+    for path, alias, parameters in rows:
+        named = set(re.findall(r"`([a-z_]+)`", parameters)) | (named if "the same" in parameters else set())
+        told[path.strip(" `")] = alias.strip(" `"), named
+    assert {path: alias for path, (alias, _) in told.items()} == {each.path: each.alias for each in RESOURCES}
+    for each in RESOURCES:
+        assert {parameter.name for parameter in each.table.parameters} <= told[each.path][1], each.path
 
 
 def test_no_path_without_the_table(web: FlaskClient) -> None:

@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from liqmap.domain.enums import GapReason
+from liqmap.supervisor.lifecycle import State
+
 ROOT = Path(__file__).resolve().parents[2]
 _ARCHITECTURE = ROOT / "docs" / "architecture.md"
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
@@ -43,3 +46,12 @@ def test_the_readme_names_every_document() -> None:
     readme = (ROOT / "README.md").read_text()
     missing = [path.name for path in (ROOT / "docs").glob("*.md") if f"docs/{path.name}" not in readme]
     assert missing == []
+
+
+def test_operations_say_what_every_state_and_every_reason_means() -> None:
+    text = (ROOT / "docs" / "operations.md").read_text()
+    sentences = " ".join(line.split("|")[1] for line in text.splitlines() if line.startswith("|"))
+    fine = {State.RUNNING, State.STOPPED}  # neither is a problem
+    states = [state.value for state in State if state not in fine]
+    reasons = [reason.name.lower().replace("_", " ") for reason in GapReason]
+    assert [word for word in [*states, *reasons] if word not in sentences] == []
