@@ -19,7 +19,8 @@ from tests.venue_servers import RunningVenues, capture_servers
 from tests.wire.test_books_recorded import updates
 
 SPEED = 10.0
-FAST = {"backoff_first_s": 0.05, "backoff_ceiling_s": 0.4}
+FAST = {"backoff_first_s": 0.05, "backoff_ceiling_s": 0.4, "probe_timeout_s": 600.0}
+"""A capture that has come to its end is silent: nobody is to begin anew for that while the last frames are read."""
 
 
 def subscribed(venues: RunningVenues, venue: Venue, topic: str) -> bool:
