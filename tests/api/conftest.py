@@ -6,9 +6,8 @@ from collections.abc import Iterator
 import pytest
 from flask.testing import FlaskClient
 
-from liqmap.api.app import create_app
 from liqmap.clock import ManualClock
-from tests.api.stage import Stage, stage
+from tests.api.stage import Stage, application, stage
 
 
 @pytest.fixture
@@ -28,9 +27,4 @@ def clock() -> ManualClock:
 @pytest.fixture
 def web(set_: Stage, clock: ManualClock) -> FlaskClient:
     """The application of that instance, as a browser sees it."""
-    for symbol in set_.config.enabled_symbols:
-        set_.write_frame(symbol, clock.now_ns())
-    set_.write_feeds(clock.now_ns())
-    app = create_app(set_.config, set_.client(clock=clock))
-    app.testing = False
-    return app.test_client()
+    return application(set_, clock)

@@ -8,8 +8,11 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
+from flask.testing import FlaskClient
 
+from liqmap.api.app import create_app
 from liqmap.client import Client
+from liqmap.clock import Clock
 from liqmap.config import Config, parse
 from liqmap.domain.enums import GapReason, PriceSource, Projection, Source, Topic, Venue
 from liqmap.shm.board import BoardWriter
@@ -288,3 +291,13 @@ def stage(config: Config | None = None) -> Iterator[Stage]:
         yield Stage(config, holding)
     finally:
         holding.retire_all()
+
+
+def application(made: Stage, clock: Clock) -> FlaskClient:
+    """The application over an instance with a map of every symbol and live feeds, as a browser sees it."""
+    for symbol in made.config.enabled_symbols:
+        made.write_frame(symbol, clock.now_ns())
+    made.write_feeds(clock.now_ns())
+    app = create_app(made.config, made.client(clock=clock))
+    app.testing = False
+    return app.test_client()

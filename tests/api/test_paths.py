@@ -2,6 +2,8 @@
 
 import json
 import re
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,8 @@ from flask.testing import FlaskClient
 
 from liqmap.api.app import create_app, resources, serving_of
 from liqmap.api.parameters import Number, Parameter, Whole
-from tests.api.stage import Stage, config_of
+from liqmap.clock import ManualClock
+from tests.api.stage import Stage, application, config_of, stage
 
 CONFIG = config_of("tables")
 RESOURCES = resources(serving_of(CONFIG))
@@ -24,6 +27,14 @@ ALIASES = {
     "/liq_stats": "/v2/liq_stats",
 }
 AGE = re.compile(rb'"(?:age_ms|uptime_s|[a-z_]+_age_ms)":[0-9.]+')
+
+
+@pytest.fixture(scope="module")
+def web() -> Iterator[FlaskClient]:
+    """One instance for the whole module: nothing here writes to it."""
+    with stage() as made:
+        made.write_all()
+        yield application(made, ManualClock(time.time_ns()))
 
 
 @pytest.mark.finding("L24")
