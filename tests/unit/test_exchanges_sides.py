@@ -76,6 +76,15 @@ def test_okx_sides_that_contradict_each_other_are_malformed(side: str, position:
     assert fault.value.field == "data.0.details.0.posSide"
 
 
+@pytest.mark.parametrize("first", [True, False])
+def test_what_contradicts_itself_in_a_contract_of_others_costs_nothing_of_ours(first: bool) -> None:
+    frame, others = _okx("sell", "long"), _okx("sell", "short")["data"][0]
+    others["instId"] = "BTC-USD-SWAP"
+    frame["data"].insert(0 if first else 1, others)
+    facts = ADAPTERS[Venue.OKX].session(TABLE).parse(json.dumps(frame, separators=(",", ":")).encode(), 99)
+    assert [type(fact).__name__ for fact in facts] == (["Ignored", "Event"] if first else ["Event", "Ignored"])
+
+
 @pytest.mark.parametrize(("z", "quantity"), [("2", 2.0), ("", 3.0), (None, 3.0), ("0", 3.0), (1.5, 1.5)])
 def test_binance_executed_quantity_falls_back_to_the_order(z: Any, quantity: float) -> None:
     assert _parse(Venue.BINANCE, _binance(z=z))[0].quantity == quantity

@@ -207,12 +207,12 @@ def liquidations(rows: Sequence[LiquidationRow], receive_ns: int, contracts: Con
 
 
 def _liquidation(name: str, row: LiquidationDetail, receive_ns: int, contracts: Contracts, at: str) -> Fact:
+    contract = contracts[name]
+    if contract is None:  # all swaps come by one channel: what is odd about others costs nothing of ours
+        return unused_row(name)
     side = _LIQUIDATED.get((row.side, row.posSide))
     if side is None:
         raise Malformed(f"a {row.side} order cannot close a {row.posSide} position", f"{at}posSide")
-    contract = contracts[name]
-    if contract is None:
-        return unused_row(name)
     try:
         return liquidation(contract, receive_ns, row.ts, row.bkPx, NAN, row.sz, side)
     except Malformed as fault:
