@@ -69,7 +69,7 @@ def run_marked(root: Path, ids: list[str], report: Path) -> dict[str, dict[str, 
         environment["LIQMAP_SHARED"] = str(ROOT.parent / "shared")
     command = [sys.executable, "-m", "pytest", "-q", "-m", "finding", "--no-header", "-x" if root != ROOT else "-q"]
     done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, check=False, timeout=1800)
-    if not report.exists():
+    if not report.exists() or done.returncode not in (0, 1, 5):  # 5: none was marked; else they could not be collected
         sys.stderr.write(done.stdout[-4000:] + done.stderr[-4000:])
         raise SystemExit("findings: the tests did not run")
     outcome: dict[str, dict[str, list[str]]] = json.loads(report.read_text())

@@ -17,8 +17,9 @@ import pytest
 from liqmap.config import EXIT_CONFIG, EXIT_TRY_AGAIN
 from liqmap.shm.plan import Role
 from liqmap.shm.status import Beat, read_heartbeats
-from tests.api.process import PATIENCE_S, ApiProcess, api_process, get, listening, wait_until
+from tests.api.process import PATIENCE_S, ApiProcess, api_process, get, listening
 from tests.api.stage import Stage, config_of, instance_name, stage
+from tests.waiting import wait_until
 
 
 @pytest.fixture

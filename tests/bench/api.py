@@ -24,9 +24,10 @@ from flask import Flask, Response
 from liqmap.api.main import EFFECTIVE
 from liqmap.api.serving import application as serve
 from liqmap.config import Effective, write_effective
-from tests.api.process import ROOT, listening, wait_until
+from tests.api.process import ROOT, listening
 from tests.api.stage import config_of, instance_name, stage
 from tests.bench.table import Row
+from tests.waiting import wait_until
 
 MAP = "/liq_heatmap_v2"
 EMPTY = "/bench/empty"

@@ -8,8 +8,7 @@ import random
 import signal
 import socket
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,14 +26,6 @@ PATIENCE_S = 90.0
 def unique_instance() -> str:
     """A name that no other run uses."""
     return f"t{os.getpid()}x{random.randrange(16**5):05x}"
-
-
-def wait_until(condition: Callable[[], bool], what: str, patience_s: float = PATIENCE_S) -> None:
-    """Wait for a condition, never for a time. Raises AssertionError that says what did not happen."""
-    deadline = time.monotonic() + patience_s
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {patience_s:g} s: {what}"
-        time.sleep(0.05)
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,6 @@ import re
 import shutil
 import signal
 import subprocess
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,6 +15,7 @@ from liqmap.domain.enums import Kind
 from liqmap.store.journal_reader import Events, SymbolJournalReader
 from tests.fault.daemon import unique_instance
 from tests.fault.test_recording import journalled, played_again
+from tests.waiting import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 LIQMAP = ROOT / "bin" / "liqmap"
@@ -33,13 +32,6 @@ def small(tmp_path: Path) -> Path:
     return file
 
 
-def until(condition: Callable[[], object], what: str) -> None:
-    end = time.monotonic() + DEADLINE_S
-    while not condition():
-        assert time.monotonic() < end, f"never came: {what}"
-        time.sleep(0.05)
-
-
 def run(*arguments: object) -> "subprocess.CompletedProcess[str]":
     command = [str(LIQMAP), *map(str, arguments)]
     return subprocess.run(command, check=False, capture_output=True, text=True, timeout=DEADLINE_S, cwd=ROOT)
@@ -53,10 +45,10 @@ def test_ctrl_c_ends_a_recording_properly_and_both_halves_replay_to_one_digest(t
     os.close(follower)
     shown = b""
     try:
-        until(lambda: list(out.glob("journal/BTC/*")) and list(out.glob("capture/*")), "files")
+        wait_until(lambda: list(out.glob("journal/BTC/*")) and list(out.glob("capture/*")), "files")
         while b"MB" not in shown:
             shown += os.read(leader, 4096)
-        until(lambda: Kind.MID_PRICE in set(journalled(out, "BTC")["kind"].tolist()), "middles of books")
+        wait_until(lambda: Kind.MID_PRICE in set(journalled(out, "BTC")["kind"].tolist()), "middles of books")
         recording.send_signal(signal.SIGINT)
         told, _ = recording.communicate(timeout=DEADLINE_S)
     finally:
@@ -81,7 +73,7 @@ def test_a_killed_recording_keeps_what_it_has(tmp_path: Path) -> None:
     command = [str(LIQMAP), "record", "--demo", "-c", str(small(tmp_path)), "--out", str(out)]
     recording = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     try:
-        until(lambda: any(path.stat().st_size > 20_000 for path in out.glob("capture/*")), "some of the capture")
+        wait_until(lambda: any(path.stat().st_size > 20_000 for path in out.glob("capture/*")), "some of the capture")
     finally:
         recording.kill()
         recording.wait()

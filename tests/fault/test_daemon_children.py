@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.fault.daemon import Answer, Daemon, running_daemon, wait_until
+from tests.fault.daemon import Answer, Daemon, running_daemon
+from tests.waiting import wait_until
 
 CONFIG = """
 [supervisor]

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.fault.daemon import Daemon, running_daemon, wait_until
+from tests.fault.daemon import Daemon, running_daemon
+from tests.waiting import wait_until
 
 STALL_S = 5.0
 

@@ -12,16 +12,8 @@ import pytest
 
 from liqmap.config import load
 from liqmap.shm.plan import segments_of
-from tests.fault.daemon import (
-    LIQMAPCTL,
-    LIQMAPD,
-    PATIENCE_S,
-    Daemon,
-    descendants_gone,
-    free_port,
-    running_daemon,
-    wait_until,
-)
+from tests.fault.daemon import LIQMAPCTL, LIQMAPD, PATIENCE_S, Daemon, descendants_gone, free_port, running_daemon
+from tests.waiting import wait_until
 
 LIVE = """
 [api]

@@ -32,15 +32,9 @@ from tests.fault.test_ingest_process import daemon
 from tests.fault.test_ingest_sockets import config_of, count, trade_everywhere, wait_until_up
 from tests.listening import Listening, listening
 from tests.venue_servers import RunningVenues, ScriptedMarket, venue_servers
+from tests.waiting import wait_until
 
 DEADLINE_S = 30.0
-
-
-def wait_for(condition: Any, what: str) -> None:
-    end = time.monotonic() + DEADLINE_S
-    while not condition():
-        assert time.monotonic() < end, what
-        time.sleep(0.02)
 
 
 class Watched:
@@ -74,7 +68,7 @@ def test_a_burst_of_requests_is_spread_so_that_a_venue_with_a_small_budget_never
             for number in range(60):
                 url = f"{venues.rest(Venue.BINANCE)}/fapi/v1/openInterest?symbol=BTCUSDT&n={number}"
                 poller.ask(PollPlan(Venue.BINANCE, f"wish{number}", url, Topic.OPEN_INTEREST, ("BTC",), 0.0))
-            wait_for(lambda: len(fetcher.statuses) == 60, "every wish came true")
+            wait_until(lambda: len(fetcher.statuses) == 60, "every wish came true")
         finally:
             poller.stop.set()
             thread.join()
@@ -110,10 +104,10 @@ def test_links_that_died_together_come_back_within_the_allowance_of_the_venue() 
         for thread in threads:
             thread.start()
         try:
-            wait_for(lambda: len(venues.state(Venue.OKX)["connections"]) == 10, "every link has come")
+            wait_until(lambda: len(venues.state(Venue.OKX)["connections"]) == 10, "every link has come")
             venues.fault(Venue.OKX, {"fault": "disconnect"})
-            wait_for(lambda: len(made) >= 20, "every link has come again")
-            wait_for(lambda: len(venues.state(Venue.OKX)["connections"]) == 10, "and stands")
+            wait_until(lambda: len(made) >= 20, "every link has come again")
+            wait_until(lambda: len(venues.state(Venue.OKX)["connections"]) == 10, "and stands")
         finally:
             for link in links:
                 link.stop.set()
@@ -141,7 +135,7 @@ def test_a_burst_of_changes_is_said_as_slowly_as_the_venue_wants_to_hear_it() ->
             def subscribed() -> set[str]:
                 return {topic for one in venues.state(Venue.BINANCE)["connections"] for topic in one["topics"]}
 
-            wait_for(lambda: subscribed() >= set(names), "every change was made")
+            wait_until(lambda: subscribed() >= set(names), "every change was made")
             assert venues.state(Venue.BINANCE)["opened"] == 1, "nobody threw us out"
         finally:
             link.stop.set()

@@ -8,16 +8,17 @@ import numpy as np
 from liqmap.config import EXIT_CONFIG, RunMode
 from liqmap.domain.enums import Kind, Source
 from liqmap.shm.plan import Role
-from tests.fault.worker_stage import DEADLINE_S, ROOT, SYMBOL, eventually, second_of_market, stage
+from tests.fault.worker_stage import DEADLINE_S, ROOT, SYMBOL, second_of_market, stage
+from tests.waiting import wait_until
 
 
 def test_events_in_the_ring_become_a_live_map_minutes_and_liquidations(tmp_path: Path) -> None:
     with stage(tmp_path) as on:
         on.spawn()
-        eventually(lambda: on.beat().ready, "ready")
+        wait_until(lambda: on.beat().ready, "ready")
         for second in range(130):
             on.write(second_of_market(second))
-            eventually(lambda: on.pending() == 0, "the ring is read")
+            wait_until(lambda: on.pending() == 0, "the ring is read")
         live = on.live()
         assert live is not None
         assert live["mark_price"] == 60_000.0
@@ -42,16 +43,16 @@ def test_events_in_the_ring_become_a_live_map_minutes_and_liquidations(tmp_path:
 def test_a_killed_worker_resumes_at_its_cursor_and_doubles_nothing(tmp_path: Path) -> None:
     with stage(tmp_path) as on:
         first = on.spawn()
-        eventually(lambda: on.beat().ready, "ready")
+        wait_until(lambda: on.beat().ready, "ready")
         for second in range(70):
             on.write(second_of_market(second, liquidations=3))
             if second == 30:
-                eventually(lambda: on.pending() == 0, "the first one has dealt with these")
+                wait_until(lambda: on.pending() == 0, "the first one has dealt with these")
             if second == 40:
                 first.send_signal(signal.SIGKILL)
                 first.wait(DEADLINE_S)
         second_worker = on.spawn()
-        eventually(lambda: on.pending() == 0, "the successor caught up")
+        wait_until(lambda: on.pending() == 0, "the successor caught up")
         ids = on.rows(Role.RECENT)["id"]
         assert len(ids) == 210
         assert np.all(np.diff(ids.astype(np.int64)) > 0)
@@ -67,13 +68,13 @@ def test_kills_at_many_moments_never_double_or_drop_a_liquidation(tmp_path: Path
     with stage(tmp_path) as on:
         for life in range(6):
             worker = on.spawn()
-            eventually(lambda: on.beat().ready, "ready")
+            wait_until(lambda: on.beat().ready, "ready")
             for second in range(life * 10, life * 10 + 10):
                 on.write(second_of_market(second, liquidations=5))
             worker.send_signal(signal.SIGKILL)
             worker.wait(DEADLINE_S)
         on.spawn()
-        eventually(lambda: on.pending() == 0, "the last one caught up")
+        wait_until(lambda: on.pending() == 0, "the last one caught up")
         ids = on.rows(Role.RECENT)["id"].astype(np.int64)
         assert len(ids) == 300
         assert np.all(np.diff(ids) > 0)
@@ -109,13 +110,13 @@ def test_a_batch_that_killed_two_workers_is_set_aside_and_the_third_goes_on(tmp_
         for _ in range(2):
             assert on.spawn((str(program),)).wait(DEADLINE_S) == -signal.SIGKILL
         on.spawn((str(program),))
-        eventually(lambda: on.beat().ready and on.pending() == 0, "the third lives")
+        wait_until(lambda: on.beat().ready and on.pending() == 0, "the third lives")
         assert "set aside" in on.log()
         kept = np.load(next((on.paths.lib_dir / "quarantine").glob(f"{SYMBOL}-*.npy")))
         assert len(kept) == len(poison)
         for second in range(1, 65):
             on.write(second_of_market(second))
-            eventually(lambda: on.pending() == 0, "read")
+            wait_until(lambda: on.pending() == 0, "read")
         assert on.rows(Role.MINUTES)["gap_topics"][0, 0] & 1, "the frame says that events are missing"
 
 
@@ -145,17 +146,17 @@ def test_a_death_between_showing_and_committing_shows_nothing_twice(tmp_path: Pa
     program.write_text(f"import sys\nsys.path.insert(0, {str(ROOT)!r})\n{DIES_BEFORE_THE_COMMIT}")
     with stage(tmp_path) as on:
         dying = on.spawn((str(program),))
-        eventually(lambda: on.beat().ready, "ready")
+        wait_until(lambda: on.beat().ready, "ready")
         for first in (0, 1, 2):
             on.write([event for second in range(65 * first, 65 * first + 65) for event in second_of_market(second)])
             if first < 2:
-                eventually(lambda: on.pending() == 0, "read")
+                wait_until(lambda: on.pending() == 0, "read")
         assert dying.wait(DEADLINE_S) == -signal.SIGKILL
         shown = on.rows(Role.RECENT)["id"].astype(np.int64)
         assert len(shown) == 3 * 65, "the third batch was shown, and not committed"
         assert on.pending() > 0
         on.spawn()
-        eventually(lambda: on.pending() == 0, "the successor caught up")
+        wait_until(lambda: on.pending() == 0, "the successor caught up")
         assert on.rows(Role.RECENT)["id"].astype(np.int64).tolist() == shown.tolist()
         minutes = on.rows(Role.MINUTES)
         assert np.all(np.diff(minutes["minute_ms"]) > 0)
@@ -166,10 +167,10 @@ def test_every_minute_of_a_hole_is_shown_although_one_tick_closed_them_all(tmp_p
     """Ingest was away for five minutes; a second worker finds all of them shown and shows none again."""
     with stage(tmp_path) as on:
         first = on.spawn()
-        eventually(lambda: on.beat().ready, "ready")
+        wait_until(lambda: on.beat().ready, "ready")
         on.write(second_of_market(0))
         on.write(second_of_market(330))
-        eventually(lambda: on.pending() == 0, "read")
+        wait_until(lambda: on.pending() == 0, "read")
         minutes = on.rows(Role.MINUTES)["minute_ms"]
         assert np.diff(minutes).tolist() == [60_000] * 4
         first.send_signal(signal.SIGKILL)
@@ -177,7 +178,7 @@ def test_every_minute_of_a_hole_is_shown_although_one_tick_closed_them_all(tmp_p
         on.spawn()
         on.write(second_of_market(400))
         on.write(second_of_market(425))
-        eventually(lambda: on.pending() == 0, "the successor caught up")
+        wait_until(lambda: on.pending() == 0, "the successor caught up")
         minutes = on.rows(Role.MINUTES)["minute_ms"]
         assert np.diff(minutes).tolist()[:4] == [60_000] * 4
         assert len(set(minutes.tolist())) == len(minutes) == 6
@@ -191,11 +192,11 @@ def test_an_absurd_price_is_counted_and_logged_and_moves_nothing(tmp_path: Path)
         absurd = second_of_market(70, price=600_000.0)
         on.write([event for event in absurd if event.kind == Kind.MARK_PRICE])
         on.write(second_of_market(71))
-        eventually(lambda: on.pending() == 0, "read")
+        wait_until(lambda: on.pending() == 0, "read")
         live = on.live()
         assert live is not None
         assert live["mark_price"] == 60_000.0
-        eventually(lambda: on.beat().errors == 1, "counted")
+        wait_until(lambda: on.beat().errors == 1, "counted")
         assert "a price was held back" in on.log()
 
 
@@ -208,12 +209,12 @@ def test_the_minutes_of_real_workers_do_not_depend_on_how_their_events_came(tmp_
         directory.mkdir()
         with stage(directory) as on:
             on.spawn()
-            eventually(lambda: on.beat().ready, "ready")
+            wait_until(lambda: on.beat().ready, "ready")
             for first in range(0, len(events), pieces):
                 on.write(events[first : first + pieces])
                 if first % 1000 < pieces:
-                    eventually(lambda: on.pending() == 0, "read")
-            eventually(lambda: on.pending() == 0, "read")
+                    wait_until(lambda: on.pending() == 0, "read")
+            wait_until(lambda: on.pending() == 0, "read")
             minutes = on.rows(Role.MINUTES).copy()
             minutes["frame"] = 0
             shown.append((minutes.tobytes(), on.rows(Role.RECENT).tobytes()))
@@ -225,7 +226,7 @@ def test_a_window_that_does_not_fit_is_cut_and_the_log_says_so(tmp_path: Path) -
     with stage(tmp_path, {"buckets": 256}) as on:
         on.spawn()
         on.write(second_of_market(0))
-        eventually(lambda: on.live() is not None and on.pending() == 0, "a map")
+        wait_until(lambda: on.live() is not None and on.pending() == 0, "a map")
         assert "the window is cut to the configured buckets" in on.log()
         live = on.live()
         assert live is not None
@@ -235,7 +236,7 @@ def test_a_window_that_does_not_fit_is_cut_and_the_log_says_so(tmp_path: Path) -
 def test_term_stops_a_worker_in_order(tmp_path: Path) -> None:
     with stage(tmp_path) as on:
         worker = on.spawn()
-        eventually(lambda: on.beat().ready, "ready")
+        wait_until(lambda: on.beat().ready, "ready")
         on.write(second_of_market(0))
         worker.send_signal(signal.SIGTERM)
         assert worker.wait(DEADLINE_S) == 0
@@ -249,7 +250,7 @@ def test_an_overrun_is_counted_and_becomes_a_gap(tmp_path: Path) -> None:
         for second in range(3000):
             on.write(second_of_market(second, liquidations=0))
         on.spawn()
-        eventually(lambda: on.pending() == 0, "caught up")
+        wait_until(lambda: on.pending() == 0, "caught up")
         live = on.live()
         assert live is not None
         assert live["lost_events"] > 0
@@ -282,10 +283,10 @@ def test_in_a_fast_replay_live_frames_come_once_per_wall_second_of_engine_time(t
     mode = RunMode(source=int(Source.REPLAY), engine_origin_ns=1, wall_origin_ns=1, speed=60.0)
     with stage(tmp_path, mode=mode) as on:
         on.spawn()
-        eventually(lambda: on.beat().ready, "ready")
+        wait_until(lambda: on.beat().ready, "ready")
         for second in range(240):
             on.write(second_of_market(second))
-            eventually(lambda: on.pending() == 0, "read")
+            wait_until(lambda: on.pending() == 0, "read")
         live = on.live()
         assert live is not None
         minutes = len(on.rows(Role.MINUTES))

@@ -5,8 +5,7 @@ import secrets
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -109,14 +108,6 @@ def stage(directory: Path, changes: dict[str, Any] | None = None, mode: RunMode 
         yield made
     finally:
         made.close()
-
-
-def eventually(condition: Callable[[], object], what: str) -> None:
-    """Wait until `condition` holds; fail when it does not within the deadline."""
-    deadline = time.monotonic() + DEADLINE_S
-    while not condition():
-        assert time.monotonic() < deadline, f"waited {DEADLINE_S:g} s in vain: {what}"
-        time.sleep(0.01)
 
 
 def second_of_market(at_s: int, price: float = 60_000.0, liquidations: int = 1) -> list[Event]:

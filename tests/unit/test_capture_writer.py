@@ -4,9 +4,7 @@ import errno
 import json
 import os
 import threading
-import time
 import zlib
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,18 +16,11 @@ from liqmap.ingest.handoff import Frames, Opened
 from liqmap.ingest.recorded_turns import LeftOut, NoRecording, RecordedTurns, is_recording
 from liqmap.store.capture import Capture, RecordKind
 from liqmap.store.capture_writer import CaptureWriter, FrameLine
+from tests.waiting import wait_until
 
 NOW_NS = 1_790_000_000_000_000_000
 CONNECTION = "bybit/trades#1"
 FRAME = b'{"topic":"publicTrade.BTCUSDT","type":"snapshot","ts":1790000000000,"data":[]}'
-
-
-def until(condition: Callable[[], object], what: str) -> None:
-    """Wait for it. Fails after a generous deadline."""
-    end = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < end, f"never came: {what}"
-        time.sleep(0.01)
 
 
 def writer(directory: Path, **settings: Any) -> CaptureWriter:
@@ -76,7 +67,7 @@ def test_what_is_given_is_read_back_as_it_was(tmp_path: Path) -> None:
 def test_what_a_second_brought_is_on_disk_before_anybody_closes(tmp_path: Path) -> None:
     capture = writer(tmp_path)
     frames(capture, 1)
-    until(lambda: files(tmp_path) and len(lines(files(tmp_path)[0])) == 3, "header, connect, frame")
+    wait_until(lambda: files(tmp_path) and len(lines(files(tmp_path)[0])) == 3, "header, connect, frame")
     assert capture.standing().state == 1
     capture.close()
 
@@ -130,7 +121,7 @@ def test_a_slow_disk_costs_frames_that_are_counted_and_stalls_nobody(
     left_out = standing.lost
     assert 10 <= left_out < 20
     release.set()
-    until(lambda: capture.standing().state == 2 and capture._waiting < 2**15, "the disk to catch up")
+    wait_until(lambda: capture.standing().state == 2 and capture._waiting < 2**15, "the disk to catch up")
     frames(capture, 30)
     assert capture.standing().state == 1
     capture.close()
@@ -161,17 +152,17 @@ def test_a_full_disk_is_said_once_and_what_follows_stands_in_a_new_file(
     monkeypatch.setattr(os, "write", limited)
     capture = writer(tmp_path)
     frames(capture, 1)
-    until(lambda: files(tmp_path), "the first member")
+    wait_until(lambda: files(tmp_path), "the first member")
     full.set()
     for number in (2, 3):
         lost = capture.standing().lost
         frames(capture, number)
-        until(lambda lost=lost: capture.standing().lost == lost + 1, "a lost member")  # type: ignore[misc]
+        wait_until(lambda lost=lost: capture.standing().lost == lost + 1, "a lost member")  # type: ignore[misc]
     assert capture.standing().state == 2
     assert capture.fault == "No space left on device"
     full.clear()
     frames(capture, 4)
-    until(lambda: capture.standing().state == 1, "room again")
+    wait_until(lambda: capture.standing().state == 1, "room again")
     capture.close()
     steps = list(RecordedTurns(files(tmp_path)))
     assert len(files(tmp_path)) == 2

@@ -5,8 +5,6 @@ import os
 import random
 import sys
 import threading
-import time
-from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -33,6 +31,7 @@ from liqmap.store.journal_reader import (
     journal_files,
     newest_epoch,
 )
+from tests.waiting import wait_until
 
 START_NS = 1_790_000_000_000_000_000
 HOUR_NS = 3_600_000_000_000
@@ -46,14 +45,6 @@ def packed(first: int, count: int, at_ns: int = START_NS) -> bytes:
         for i in range(count)
     )
     return b"".join(row.packed(first + i) for i, row in enumerate(rows))
-
-
-def until(condition: Callable[[], object], what: str) -> None:
-    """Wait for it. Fails after a generous deadline."""
-    end = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < end, f"never came: {what}"
-        time.sleep(0.01)
 
 
 def opened(directory: Path, **settings: Any) -> Journals:
@@ -99,7 +90,7 @@ def test_each_hour_of_engine_time_has_its_file_and_closed_ones_are_compressed(tm
         journals.of("BTC").append(FIRST + hour * 10, packed(FIRST + hour * 10, 10, START_NS + hour * HOUR_NS))
     names = [path.name for path in journal_files(tmp_path / "BTC")]
     assert [name[:11] for name in names] == ["20260921T14", "20260921T15", "20260921T16"]
-    until(lambda: sum(path.suffix == ".gz" for path in journal_files(tmp_path / "BTC")) == 2, "two compressed hours")
+    wait_until(lambda: sum(path.suffix == ".gz" for path in journal_files(tmp_path / "BTC")) == 2, "two files")
     journals.close()
     events, holes, reader = read(tmp_path / "BTC")
     assert np.frombuffer(events, EVENT_DTYPE)["sequence"].tolist() == list(range(FIRST, FIRST + 30))
@@ -233,7 +224,7 @@ def test_what_a_killed_writer_or_keeper_left_is_compressed_by_its_successor(tmp_
     path.write_bytes(path.read_bytes()[: -BATCH_HEADER.itemsize])
     journals = opened(tmp_path)
     assert not journals.ends["BTC"].asked
-    until(lambda: not path.exists(), "the compressed file")
+    wait_until(lambda: not path.exists(), "the compressed file")
     journals.close()
     assert read(tmp_path / "BTC")[0] == said
 
@@ -300,7 +291,7 @@ def test_a_file_removed_while_it_is_written_is_left_and_another_begun(tmp_path: 
     journals = opened(tmp_path, compress=False)
     journal = journals.of("BTC")
     journal.append(FIRST, packed(FIRST, 1))
-    until(lambda: journals.standing().size, "the keeper has seen it")
+    wait_until(lambda: journals.standing().size, "the keeper has seen it")
     journal_files(tmp_path / "BTC")[0].unlink()
     (tmp_path / "BTC").rmdir()
     number = FIRST
@@ -311,7 +302,7 @@ def test_a_file_removed_while_it_is_written_is_left_and_another_begun(tmp_path: 
         journal.append(number, packed(number, 1))
         return journals.standing().state == 1 and (tmp_path / "BTC").is_dir()
 
-    until(again, "another file")
+    wait_until(again, "another file")
     journals.close()
     events, _, reader = read(tmp_path / "BTC")
     assert np.frombuffer(events, EVENT_DTYPE)["sequence"][-1] == number
