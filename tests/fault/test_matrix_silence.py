@@ -34,7 +34,11 @@ def test_silent(seen: Watched, venue: Venue, topic: Topic) -> None:
     others = [other for other in VENUES if other is not venue]
     seen.venues.fault(venue, {"fault": "silent", "topic": OF_TOPIC[venue, topic]})
     gap = (name, word, "silent")
-    seen.speaking_until(lambda: gap in seen.gaps(), f"the silence of {word} named")
+
+    def named_alone() -> bool:  # on a busy machine another may pause for as long, and speak again
+        return gap in seen.gaps() and all(seen.feed(other)["delivering"] for other in others)
+
+    seen.speaking_until(named_alone, f"the silence of {word} named, and no other")
     assert seen.topic(venue, topic)["silent"]
     health = seen.health()
     assert health["status"] == "degraded", "what else speaks keeps the map fresh"
@@ -42,7 +46,6 @@ def test_silent(seen: Watched, venue: Venue, topic: Topic) -> None:
     assert f"{word} BTC" in health["feeds"][name]["reason"]
     said = [line for line in health["problems"] if line.endswith(f"from {name} for BTC: silent")]
     assert len(said) == 1 and word.replace("_", " ") in said[0]
-    assert all(health["feeds"][other.name.lower()]["delivering"] for other in others)
     assert not seen.get("/liq_events")["stale"]
 
     seen.venues.fault(venue, {"fault": "clear"})
