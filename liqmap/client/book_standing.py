@@ -24,8 +24,10 @@ def standings(
     reader: DepthReader,
     frames: KeptFrames,
     timing: Timing,
+    unspoken: frozenset[str],
 ) -> BookStandings:
-    """A payload of the depth board as a record."""
+    """A payload of the depth board as a record. `unspoken`: venues that ingest does not speak for any more: what the
+    board says of their books was true once."""
     cells, first, step = int(board["buckets"]), int(board["first_bucket"]), float(board["step"])
     grid = Grid.of(step) if step > 0 else None
     totals = board["usd"][..., :cells]
@@ -41,7 +43,10 @@ def standings(
         capacity=reader.buckets,
         bytes=reader.bytes,
         venues=MappingProxyType(
-            {_name(number): _standing(row, totals[number], timing) for number, row in enumerate(board["venues"])}
+            {
+                _name(number): _standing(row, totals[number], timing, left=_name(number) in unspoken)
+                for number, row in enumerate(board["venues"])
+            }
         ),
         frames=frames,
     )
@@ -71,8 +76,9 @@ def kept_frames(reader: BooksReader, recent: int) -> KeptFrames:
     )
 
 
-def _standing(row: Any, usd: Any, timing: Timing) -> BookStanding:
+def _standing(row: Any, usd: Any, timing: Timing, *, left: bool) -> BookStanding:
     state, as_of_ns = int(row["state"]), int(row["as_of_ns"])
+    state = BookState.ABSENT if state and left else state
     heard = state and as_of_ns > 0
     bid_usd, ask_usd = (_sum(side) if state == BookState.SYNCED else None for side in usd)
     return BookStanding(
@@ -86,8 +92,8 @@ def _standing(row: Any, usd: Any, timing: Timing) -> BookStanding:
         best_ask=known(row["best_ask"]) if state == BookState.SYNCED else None,
         complete_low=known(row["complete_low"]) if state == BookState.SYNCED else None,
         complete_high=known(row["complete_high"]) if state == BookState.SYNCED else None,
-        bid_levels=int(row["bid_levels"]),
-        ask_levels=int(row["ask_levels"]),
+        bid_levels=0 if left else int(row["bid_levels"]),
+        ask_levels=0 if left else int(row["ask_levels"]),
         updates=int(row["updates"]),
         snapshots=int(row["snapshots"]),
         resyncs=int(row["resyncs"]),

@@ -94,12 +94,18 @@ def data_problems(
         yield "no venue has reported yet"
     for name, venue in feeds.items():
         if venue.enabled and not venue.delivering:
-            yield f"{name} does not deliver: {venue.reason or venue.state or 'no reason known'}"
+            yield f"{name} does not deliver{_how_much(venue)}: {venue.reason or venue.state or 'no reason known'}"
         elif venue.enabled and venue.reason:
             yield f"{name}: {venue.reason}"
         if venue.refused_instruments:
             yield f"{name}: {venue.refused_instruments} instruments of unknown size were refused"
     yield from _gaps_in_words(missing.gaps)
+
+
+def _how_much(venue: VenueStatus) -> str:
+    """A venue delivers when nothing of it is missing; where something still arrives the sentence says so."""
+    arrives = any(topic.events and not topic.missing and not topic.silent for topic in venue.topics.values())
+    return " everything" if arrives else ""
 
 
 def _process_in_words(name: str, process: ProcessStatus) -> str:

@@ -124,7 +124,9 @@ class OrderBooks:
         newest = self._judged(
             symbol, int(board["as_of_ns"]), self._stale_after_ms, (reader.generation, published), attachment
         )
-        return standings(symbol, board, newest, published, reader, frames, self._timing())
+        timing = self._timing()
+        unspoken = frozenset(gap.venue for gap in self._feeds(timing).gaps if gap.reason == "stopped")
+        return standings(symbol, board, newest, published, reader, frames, timing, unspoken)
 
     def close(self) -> None:
         """Let go of all shared memory."""

@@ -478,3 +478,13 @@ def test_debug_is_more_than_stats(books: Stage, web: FlaskClient) -> None:
     assert debug["frames_written"] == 3
     assert [each["venues"]["okx"] for each in debug["recent_frames"]] == [30_000.0] * 3
     assert debug["venues"]["binance"]["bid_usd"] == pytest.approx(1.5 * debug["venues"]["bybit"]["bid_usd"], rel=1e-6)
+
+
+def test_when_ingest_has_stopped_no_book_is_said_to_be_whole(books: Stage, web: FlaskClient, wall: ManualClock) -> None:
+    books.play_books("BTC", NOW_NS, frames=1)
+    assert got(web, STATS)["venues"]["okx"]["state"] == "synced"
+    wall.advance(60)
+    for told in got(web, STATS)["venues"].values():
+        assert told["state"] == "absent" and told["synced"] is False
+        assert told["best_bid"] is None and told["best_ask"] is None and told["complete_low"] is None
+        assert told["levels"] == {"bid": 0, "ask": 0} and told["last_update_ms"] is not None

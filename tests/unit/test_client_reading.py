@@ -235,7 +235,9 @@ def test_the_verdict(
 
 def test_problems_are_words_that_name_what_is_wrong(set_: Stage) -> None:
     set_.write_processes(ETH="FATAL")
-    set_.write_feeds(missing=((Venue.BYBIT, Topic.LIQUIDATION, "BTC"),), not_delivering=(Venue.OKX,))
+    topics = (Topic.LIQUIDATION, Topic.TRADE, Topic.MARK_PRICE, Topic.OPEN_INTEREST)
+    nothing = tuple((Venue.OKX, topic, symbol) for topic in topics for symbol in ("BTC", "ETH", "SOL"))
+    set_.write_feeds(missing=((Venue.BYBIT, Topic.LIQUIDATION, "BTC"), *nothing), not_delivering=(Venue.OKX,))
     set_.write_frame("ETH", time.time_ns() - 60 * SECOND_NS)
     with set_.client() as client:
         problems = "\n".join(client.status().problems)
@@ -243,6 +245,13 @@ def test_problems_are_words_that_name_what_is_wrong(set_: Stage) -> None:
     assert "ETH is stale: its newest map is 60." in problems
     assert "okx does not deliver: connection refused" in problems
     assert "no liquidation arrives from bybit for BTC: disconnected" in problems
+
+
+def test_a_venue_of_which_something_arrives_is_not_said_to_deliver_nothing(set_: Stage) -> None:
+    set_.write_feeds(missing=((Venue.OKX, Topic.TRADE, "BTC"),), not_delivering=(Venue.OKX,))
+    with set_.client() as client:
+        problems = client.status().problems
+    assert "okx does not deliver everything: connection refused" in problems
 
 
 def test_a_venue_that_is_gone_is_one_sentence_however_many_topics_and_symbols_it_carried(set_: Stage) -> None:
