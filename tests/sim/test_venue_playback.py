@@ -1,7 +1,9 @@
 """A capture of raw frames, played through the venue servers to real clients."""
 
+import asyncio
 import json
 import random
+import socket
 import time
 from pathlib import Path
 from typing import Any
@@ -11,8 +13,10 @@ import requests
 import websocket
 
 from liqmap.clock import ReplayTime
+from liqmap.config import parse
 from liqmap.domain.enums import Venue
 from liqmap.sim.venues.playback import SORTED_RECORDS, in_time_order
+from liqmap.sim.venues.running import CaptureVenues
 from liqmap.store.capture import Capture, Record, RecordKind, describe
 from tests.shared_data import shared
 from tests.sim.venue_client import DEADLINE_S, client
@@ -142,6 +146,34 @@ def test_a_stretch_of_a_recording_begins_with_what_stands_then_and_ends_where_it
         assert [link.next()["data"]["n"] for _ in range(4)] == [0, 2, 10, 11]
         wait_for_end(venues, BYBIT)
         assert venues.state(BYBIT)["connections"][0]["frames_sent"] == 5, "the acknowledgement and these four"
+
+
+def test_a_capture_waits_for_its_listeners_however_late_a_slow_machine_brings_them(tmp_path: Path) -> None:
+    path = write(tmp_path / "c", [bybit(0, "publicTrade", data=[{"n": 1}])])
+    sockets = {venue: socket.create_server(("127.0.0.1", 0)) for venue in Venue if venue}
+
+    def listen() -> Any:
+        with client(f"ws://127.0.0.1:{sockets[BYBIT].getsockname()[1]}/v5/public/linear") as link:
+            link.send({"op": "subscribe", "args": ["publicTrade.BTCUSDT"]})
+            return link.until(lambda message: "data" in message)
+
+    async def play() -> Any:
+        venues, stopped = CaptureVenues(parse({}), path, line()), asyncio.Event()
+        serving = asyncio.create_task(venues.serve(sockets, stopped))
+        for _ in range(1000):  # what is due now has every chance to be played to nobody
+            await asyncio.sleep(0)
+        heard = await asyncio.to_thread(listen)
+        stopped.set()
+        await serving
+        return heard
+
+    for each in sockets.values():
+        each.setblocking(False)
+    try:
+        assert asyncio.run(play())["data"] == [{"n": 1}]
+    finally:
+        for each in sockets.values():
+            each.close()
 
 
 def test_a_spot_socket_of_the_same_recording_is_never_played(tmp_path: Path) -> None:

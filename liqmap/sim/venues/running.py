@@ -30,6 +30,10 @@ from liqmap.store.capture import describe
 VENUES = (Venue.BINANCE, Venue.BYBIT, Venue.OKX)
 """The order of sockets on the command line."""
 
+PATIENCE_S = 10.0
+"""A capture waits so long for its listeners."""
+_LOOK_S = 0.3
+
 
 @dataclass(frozen=True, slots=True)
 class VenueRules:
@@ -126,16 +130,31 @@ class CaptureVenues:
     ) -> None:
         """Serve until `stopped`; after the end of the capture the venues stay up and say nothing more.
 
-        `begin`: nothing is played before it is set, whatever the line says.
+        `begin`: nothing is played before it is set, whatever the line says. Without it the listeners are waited for:
+        what was recorded first may be said only once (the snapshot of a book), and a slow machine begins late.
         """
 
         async def play() -> None:
             if begin is not None:
                 await begin.wait()
+            else:
+                await self._listened_to()
             await self.playback.run()
 
         async with running(self.servers, listening):
             await until_stopped(play(), stopped)
+
+    async def _listened_to(self) -> None:
+        """Until somebody has subscribed at every venue that the capture holds and nobody adds anything, within
+        PATIENCE_S."""
+        servers = [self.servers[venue] for venue in self.held.venues]
+        latest_s, before = time.monotonic() + PATIENCE_S, -1
+        while time.monotonic() < latest_s:
+            each = [sum(len(connection.topics) for connection in server.connections.values()) for server in servers]
+            if all(each) and sum(each) == before:
+                return
+            before = sum(each)
+            await asyncio.sleep(_LOOK_S)
 
 
 @contextlib.asynccontextmanager
