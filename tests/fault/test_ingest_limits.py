@@ -271,5 +271,4 @@ def test_an_ingest_that_is_killed_during_a_ban_does_not_ask_when_it_comes_back(t
         stage.until(others, "open interest of another venue")
         told = stage.events("BTC", Kind.OPEN_INTEREST)
         assert int((told["venue"] == Venue.BINANCE).sum()) == readings
-        marks = stage.events("BTC", Kind.MARK_PRICE)
-        assert (marks["venue"] == Venue.BINANCE).any(), "its websockets speak"
+        stage.until(lambda: Venue.BINANCE in stage.events("BTC", Kind.MARK_PRICE)["venue"], "its websockets speak")

@@ -72,11 +72,12 @@ def test_what_a_second_brought_is_on_disk_before_anybody_closes(tmp_path: Path) 
     capture.close()
 
 
-def test_a_full_file_is_closed_and_the_next_can_be_read_alone(tmp_path: Path) -> None:
+def test_a_full_file_is_closed_and_the_next_can_be_read_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("liqmap.store.capture_writer._MEMBER_BYTES", 2**21)
     capture = writer(tmp_path, file_bytes=2**20, keep_bytes=2**30)
-    noise = os.urandom(2_500_000).hex().encode()  # each fills a member: nobody waits for the second to pass
+    noise = os.urandom(1_200_000).hex().encode()  # each fills a member: nobody waits for the second to pass
     for number in range(4):
-        frames(capture, number, noise * 2)
+        frames(capture, number, noise)
     capture.close()
     assert len(files(tmp_path)) == 4
     for path in files(tmp_path):
