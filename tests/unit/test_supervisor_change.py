@@ -33,6 +33,9 @@ def with_section(name: str, **keys: Any) -> dict[str, Any]:
         ("history", {"minute_columns": 60}, ("BTC", "ETH", "api")),
         ("daemon", {"log_level": "DEBUG"}, ("ingest", "BTC", "ETH", "api")),
         ("sim", {"seed": 2}, ()),
+        ("depth", {"frame_s": 15}, ("ingest", "BTC", "ETH", "api")),
+        ("journal", {"keep_days": 2.0}, ("ingest",)),
+        ("capture", {"enabled": True}, ("ingest",)),
     ],
 )
 def test_only_whom_a_section_concerns_is_restarted(
@@ -49,6 +52,12 @@ def test_what_only_the_api_reads_of_the_model_is_told_to_it_and_costs_no_map(key
 
 def test_the_simulated_market_is_restarted_for_its_own_section() -> None:
     assert diff(with_section("sim", seed=2), simulated=True).changed == ("sim",)
+
+
+@pytest.mark.parametrize("section", ["depth", "journal", "capture"])
+def test_what_is_kept_of_the_feeds_is_no_concern_of_the_simulated_market(section: str) -> None:
+    keys = {"range_pct": 5.0} if section == "depth" else {"keep_bytes": 2**30}
+    assert "sim" not in diff(with_section(section, **keys), simulated=True).changed
 
 
 def test_one_symbol_s_own_table_restarts_its_worker_and_tells_who_serves_all() -> None:
