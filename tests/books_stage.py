@@ -17,11 +17,12 @@ SECOND_NS = 1_000_000_000
 
 def book_usd(first: int, cells: int, mid: float, step: float, scale: float = 1.0) -> NDArray[np.float64]:
     """usd[venue, side, cell] of a plausible book: bids below the middle, asks above, thinner far away; the venues
-    3 : 2 : 1, the third unknown beyond 2 % of the middle."""
+    3 : 2 : 1, the third unknown beyond 2 % of the middle, others unknown everywhere."""
     prices = (first + np.arange(cells)) * step
     depth = 1e6 * scale * np.exp(-20 * np.abs(prices - mid) / mid)
     sides = np.stack([np.where(prices < mid, depth, 0.0), np.where(prices > mid, depth, 0.0)])
-    usd = np.stack([3 * sides, 2 * sides, sides])
+    usd = np.full((BOOK_VENUES, *sides.shape), np.nan)
+    usd[:3] = 3 * sides, 2 * sides, sides
     usd[2][:, np.abs(prices - mid) > 0.02 * mid] = np.nan
     return usd
 
@@ -51,8 +52,8 @@ class DepthStage:
             rows["state"], rows["as_of_ns"], rows["venue_ms"] = BookState.SYNCED, now_ns, now_ns // 1_000_000
             rows["sequence"] = 1000 + np.arange(BOOK_VENUES)
             rows["best_bid"], rows["best_ask"] = mid - self.step / 20, mid + self.step / 20
-            rows["complete_low"] = [mid * 0.9, mid * 0.9, mid * 0.98]
-            rows["complete_high"] = [mid * 1.1, mid * 1.1, mid * 1.02]
+            rows["complete_low"], rows["complete_high"] = mid * 0.9, mid * 1.1
+            rows["complete_low"][2], rows["complete_high"][2] = mid * 0.98, mid * 1.02
             rows["bid_levels"], rows["ask_levels"], rows["updates"], rows["snapshots"] = 400, 500, 7000, 1
             for name, value in venues.items():
                 rows[name] = value

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 from flask import Response
 
 from liqmap.api.answers import common, unkept
@@ -72,8 +73,7 @@ NOTHING = MarketOfVenue(None, None, None, None, None)
 def venues_of(serving: Serving, symbol: str) -> frozenset[str]:
     """The venues at which the symbol has a contract."""
     listed = serving.config.symbols[symbol].instruments
-    names = {"binance": listed.binance, "bybit": listed.bybit, "okx": listed.okx}
-    return frozenset(venue for venue, name in names.items() if name is not None)
+    return frozenset(venue for venue, name in msgspec.structs.asdict(listed).items() if name is not None)
 
 
 def _market(said: MarketOfVenue) -> Mapping[str, Any]:

@@ -21,11 +21,8 @@ from liqmap.exchanges.adapter import (
     Session,
     VenueTime,
 )
-from liqmap.exchanges.recorded import Recorded, other_market, read_array, read_line
+from liqmap.exchanges.recorded import Recorded, read_array, read_line
 from liqmap.exchanges.registry import ADAPTERS
-
-BASE_UNIT_VENUES: Final = frozenset({Venue.BINANCE, Venue.BYBIT})
-"""Their quantities are base coin, so a name alone says what a size means. OKX counts contracts."""
 
 Answer = dict[str, Any]
 
@@ -49,7 +46,8 @@ class OpenTable(InstrumentTable):
     def find(self, venue: Venue, name: str) -> Instrument | None:
         """The listed contract, or one made from its name."""
         found = super().find(venue, name)
-        if found is not None or venue not in BASE_UNIT_VENUES or ADAPTERS[venue].refused_name(name):
+        adapter = ADAPTERS[venue]
+        if found is not None or not adapter.counts_in_base or adapter.refused_name(name):
             return found
         number = len(self._by_number)
         if number >= NO_INSTRUMENT:
@@ -81,7 +79,7 @@ class FrameReader:
         if recorded.venue and not recorded.venue.startswith(self._adapter.venue.name.lower()):
             yield {"ignored": f"frame of {recorded.venue}"}
             return
-        if recorded.connection in self._other_markets or other_market(self._adapter.venue, recorded.address):
+        if recorded.connection in self._other_markets or self._is_other_market(recorded.address):
             yield {"ignored": "another market of the venue"}
             return
         try:
@@ -92,10 +90,15 @@ class FrameReader:
         for fact in facts:
             yield self._answer(fact)
 
+    def _is_other_market(self, address: str) -> bool:
+        """Whether that address serves another market of the venue (spot, inverse …), where names mean other things."""
+        markets = self._adapter.envelope.other_market
+        return markets is not None and bool(markets.search(address))
+
     def _note(self, recorded: Recorded) -> Answer:
         if recorded.note == "connect":
             self._sessions.pop(recorded.connection, None)
-            if other_market(self._adapter.venue, recorded.address):
+            if self._is_other_market(recorded.address):
                 self._other_markets.add(recorded.connection)
         return {"ignored": f"recording: {recorded.note}"}
 

@@ -17,7 +17,8 @@ import msgspec
 from liqmap.child import SUPERVISOR_PID
 from liqmap.clock import SystemClock
 from liqmap.config import Config, Effective, RunMode, paths, write_effective
-from liqmap.domain.enums import Source, Venue
+from liqmap.config.simulation import SIMULATED_VENUES
+from liqmap.domain.enums import Source
 from liqmap.shm.faults import SegmentForeign, SegmentHeld
 from liqmap.shm.memory import segments_in
 from liqmap.shm.segment import Segment
@@ -27,7 +28,6 @@ from liqmap.supervisor.modes import endpoints_at, with_endpoints
 _START_S: Final = 120.0
 _TURN_S: Final = 0.05
 _END_S: Final = 5.0
-_VENUES: Final = (Venue.BINANCE, Venue.BYBIT, Venue.OKX)
 
 
 class VenuesFailed(Exception):
@@ -46,7 +46,7 @@ def simulated_venues(config: Config, base_dir: str) -> Iterator[Config]:
         status = create_status(instance, ["sim"])
         stack.callback(status.close)
         stack.callback(status.unlink)
-        sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=256)) for _ in _VENUES]
+        sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=256)) for _ in SIMULATED_VENUES]
         effective = Path(var) / "effective.json"
         write_effective(Effective(own, RunMode(source=int(Source.SIMULATED)), base_dir), effective)
         descriptors = [listening.fileno() for listening in sockets]
@@ -65,7 +65,7 @@ def simulated_venues(config: Config, base_dir: str) -> Iterator[Config]:
             if child.poll() is not None or SystemClock().monotonic_ns() > deadline_ns:
                 raise VenuesFailed(_last_line(paths(own, base_dir).log("sim")))
             SystemClock().wait(threading.Event(), _TURN_S)
-        ports = {venue: listening.getsockname()[1] for venue, listening in zip(_VENUES, sockets, strict=True)}
+        ports = {venue: listening.getsockname()[1] for venue, listening in zip(SIMULATED_VENUES, sockets, strict=True)}
         yield with_endpoints(config, endpoints_at(ports))
 
 

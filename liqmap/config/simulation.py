@@ -6,14 +6,20 @@ every number and lists where the simulated market differs from the model that is
 
 import functools
 from collections.abc import Iterator
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 from msgspec import Meta, Struct
 
+from liqmap.domain.enums import Venue
+
 Positive = Annotated[float, Meta(gt=0)]
 NotNegative = Annotated[float, Meta(ge=0)]
 Share = Annotated[float, Meta(ge=0, le=1)]
+
+
+SIMULATED_VENUES: Final = (Venue.BINANCE, Venue.BYBIT, Venue.OKX)
+"""The venues that have a venue server."""
 
 
 class _Section(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=False):

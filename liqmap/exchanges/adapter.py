@@ -21,6 +21,7 @@ from msgspec import Struct
 from liqmap.domain.enums import Topic, Venue
 from liqmap.domain.event import Event
 from liqmap.domain.instrument import Instrument, InstrumentTable
+from liqmap.exchanges.envelope import Envelope
 
 
 class Malformed(Exception):
@@ -249,9 +250,13 @@ class Adapter:
     `budgets`: the request budgets of one IP; PollPlan.budget names one of them.
     `limits`: what else a venue allows.
     `usage(headers)`: what an answer (names of headers in lower case) says of a request budget; None: nothing.
+    `envelope`: how its frames are told apart in a capture.
     `book_rule`: how its order books are followed.
     `book_plan(config, instrument)`: the request for a book's snapshot; None where the stream brings it.
     `book_levels(config)`: how many levels a side the stream of a book tells of; None: of all.
+    `counts_in_base`: every quantity is base coin, so a contract's name alone says what a size means.
+    `resubscribes_once_acknowledged`: a new subscription before the old one's cancellation is acknowledged would be
+    taken for the old one.
     `closing_notices`: codes by which the venue says that it will close the connection.
     `replays_liquidations`: whether a new subscriber is told recent liquidations again.
     """
@@ -271,8 +276,11 @@ class Adapter:
     request_of: Callable[[str, bytes], str | None]
     limits: Limits
     usage: Callable[[Mapping[str, str]], Usage | None]
+    envelope: Envelope
     book_rule: BookRule
     book_plan: Callable[[Any, Instrument], PollPlan | None]
     book_levels: Callable[[Any], int | None]
+    counts_in_base: bool = False
+    resubscribes_once_acknowledged: bool = False
     closing_notices: frozenset[str] = frozenset()
     replays_liquidations: bool = False

@@ -6,14 +6,12 @@ Known are: a frame as it came; `<receive ns> <frame>`; the capture format, one o
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Final
 
 import msgspec
 from msgspec import Raw, Struct
 
-from liqmap.domain.enums import Venue
 from liqmap.exchanges.adapter import Malformed
 from liqmap.exchanges.wire import DECODING_FAULTS, refuse
 
@@ -63,12 +61,6 @@ _STAMPED = re.compile(rb"(\d{16,19})[ \t]+(\S.*)", re.DOTALL)
 _CAPTURE = re.compile(rb'\{\s*"t"\s*:\s*"(recv|http|connect|send|header|close|gap|config|turn|state|bad|failed|end)"')
 _NAMED = re.compile(rb'\{\s*"venue"\s*:\s*"')
 
-_OTHER_MARKETS: Final[Mapping[Venue, re.Pattern[str]]] = {
-    Venue.BINANCE: re.compile(r"//(?:d?stream|data-stream|d?api|data-api)\d*\.binance\.(?:com|vision)|/(?:d|e)api/"),
-    Venue.BYBIT: re.compile(r"/v5/(?:public|private)/(?!linear)\w+|[?&]category=(?!linear)\w+"),
-    Venue.OKX: re.compile(r"[?&]instType=(?!SWAP)\w+"),
-}
-
 
 def read_line(line: bytes) -> Recorded:
     """What the line holds. Raises Malformed for a line of a capture that is cut off."""
@@ -94,11 +86,6 @@ def read_array(text: bytes) -> Iterator[Recorded]:
     except DECODING_FAULTS as error:
         refuse(error, text)
     return (Recorded(bytes(row.data), receive_ns=_ns(row.timestamp)) for row in rows)
-
-
-def other_market(venue: Venue, address: str) -> bool:
-    """Whether that address serves another market of the venue (spot, inverse …), where names mean other things."""
-    return bool(_OTHER_MARKETS[venue].search(address))
 
 
 def _captured(line: _CaptureLine) -> Recorded:

@@ -14,7 +14,7 @@ from typing import Final
 from liqmap.config import DepthConfig, IngestConfig
 from liqmap.domain.enums import GapReason, Kind, Topic, Venue
 from liqmap.domain.event import Event
-from liqmap.exchanges.adapter import BookRule, BookUpdate, PollPlan
+from liqmap.exchanges.adapter import BookUpdate, PollPlan
 from liqmap.exchanges.booksync import Wish
 from liqmap.ingest.backoff import Backoff
 from liqmap.ingest.depth_board import DepthBoard
@@ -34,8 +34,6 @@ _RENEWAL_NS: Final = 30_000_000_000
 _NEAR_AN_END: Final = 0.25
 """A book is renewed when price is nearer than this share of what it is complete for to an end of it, but not again
 within that time."""
-_WAITS_FOR_ACKNOWLEDGEMENT: Final = frozenset({BookRule.OKX})
-"""Where a new subscription before the old one is cancelled would be taken for the old one."""
 
 _SHARE_FOR_SNAPSHOTS: Final = 0.25
 """Of a venue's request budget, in the long run."""
@@ -247,7 +245,7 @@ class DepthDesk:
         shelf.asked_ns, shelf.next_ask_ns = now_ns, NEVER
         wanted = shelf.wanted
         self._tell(wanted.source, Say(connection, wanted.adapter.unsubscribe_texts([wanted.stream])))
-        if wanted.adapter.book_rule in _WAITS_FOR_ACKNOWLEDGEMENT:
+        if wanted.adapter.resubscribes_once_acknowledged:
             shelf.acknowledged_by = connection
         else:
             self._subscribe(shelf, connection, now_ns)

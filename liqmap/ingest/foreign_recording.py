@@ -17,7 +17,7 @@ from liqmap.exchanges.registry import ADAPTERS
 from liqmap.ingest.handoff import Frames, Opened, Polled
 from liqmap.ingest.offline import OfflineIngest
 from liqmap.store.capture import Capture, Record, RecordKind
-from liqmap.store.capture_topics import SERVED_ROUTES
+from liqmap.store.capture_topics import is_served
 
 _STEP_NS: Final = 50_000_000
 _LONGEST_WALK_NS: Final = 600 * 10**9
@@ -33,7 +33,7 @@ def foreign_events(
     sources = _Sources(ingest)
     now_ns = origin_ns = first_ns
     for record in capture:
-        if record.route not in SERVED_ROUTES[record.venue]:
+        if not is_served(record.venue, record.route):
             continue
         if record.receive_ns - now_ns > _LONGEST_WALK_NS:
             now_ns = record.receive_ns - _STEP_NS

@@ -20,8 +20,9 @@ from typing import Any, NamedTuple
 import msgspec
 
 from liqmap.domain.enums import Venue
+from liqmap.exchanges.registry import ADAPTERS
 from liqmap.logs import fields
-from liqmap.store.capture_topics import SERVED_ROUTES, identify, route_of_address, venue_of_text
+from liqmap.store.capture_topics import is_served, route_of_address, venue_of_text
 from liqmap.store.lines import Line, read_lines
 
 log = logging.getLogger(__name__)
@@ -55,7 +56,7 @@ class Record(NamedTuple):
     `topic` as the venue server names it (stream, topic, `channel/instrument`), "" for control frames. `instrument` is
     the venue's contract name, "" where the topic covers many. `raw` is what came, byte for byte; `data` is
     that without Binance's combined-stream envelope. `route` is the socket it came by (`linear`, `spot`, `market` …, ""
-    when the file does not say); only those of SERVED_ROUTES are the market this daemon listens to.
+    when the file does not say); only those that `is_served` names are the market this daemon listens to.
     """
 
     receive_ns: int
@@ -174,7 +175,7 @@ def describe(path: Path) -> Description:
     times: dict[RecordKind, list[int]] = {}
     counts: Counter[RecordKind] = Counter()
     for record in capture:
-        if record.route not in SERVED_ROUTES[record.venue]:
+        if not is_served(record.venue, record.route):
             elsewhere[f"{record.venue.name.lower()} {record.route}"] += 1
             continue
         counts[record.kind] += 1
@@ -281,7 +282,7 @@ class _Tagged:
 
 def _frame_record(receive_ns: int, venue: Venue, route: str, raw: bytes, single_stream: str = "") -> Record:
     try:
-        found = identify(venue, raw, single_stream)
+        found = ADAPTERS[venue].envelope.identify(raw, single_stream)
     except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError) as error:
         raise _Unusable(f"the frame is not JSON: {error}") from error
     kind = RecordKind.FRAME if found.topic else RecordKind.CONTROL

@@ -19,6 +19,7 @@ from typing import Final, TypeVar
 import msgspec
 
 from liqmap.config import Config, ConfigError, RunMode, load, with_bind
+from liqmap.config.simulation import SIMULATED_VENUES
 from liqmap.domain.enums import Source, Venue
 from liqmap.store.capture import CaptureUnreadable, Description, describe
 
@@ -33,7 +34,6 @@ _TABLE: Final = re.compile(r"(?:bars_1m|liquidations)_(?P<symbol>[A-Z0-9]+)\.csv
 _MS: Final = 1_000_000
 _EARLIEST_MS: Final = 946_684_800_000
 _LATEST_MS: Final = 4_102_444_800_000
-_VENUES: Final = (Venue.BINANCE, Venue.BYBIT, Venue.OKX)
 
 _BOOK_STREAMS: Final = {
     Venue.BINANCE: (re.compile(r"[^@]+@(?P<stream>depth(?:@0ms|@100ms|@500ms)?)"), "depth_stream"),
@@ -232,11 +232,11 @@ def _capture(plain: Run, file: Path, flags: Flags) -> Run:
 def held_config(config: Config, held: Description, symbol: str | None) -> Config:
     """The configuration restricted to what a capture holds: its venues, its contracts, its kinds of trades and books.
     `symbol`: only this one of them. Raises ConfigError."""
-    names = {venue: venue.name.lower() for venue in _VENUES}
+    names = {venue: venue.name.lower() for venue in SIMULATED_VENUES}
     present = {
         name
         for name, table in config.symbols.items()
-        for venue in held.venues
+        for venue in names.keys() & set(held.venues)
         if getattr(table.instruments, names[venue]) in held.instruments.get(venue, ())
     }
     if not present:

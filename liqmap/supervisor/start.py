@@ -12,6 +12,7 @@ from types import TracebackType
 
 from liqmap import logs
 from liqmap.config import EXIT_BUG, EXIT_CONFIG, EXIT_TRY_AGAIN, Config, Effective, paths, write_effective
+from liqmap.config.simulation import SIMULATED_VENUES
 from liqmap.domain.enums import Source, Venue
 from liqmap.shm.faults import SegmentForeign, SegmentHeld, SharedMemoryFull, UnknownProcess, WriterLockHeld
 from liqmap.shm.segment import WriterLock
@@ -27,8 +28,6 @@ from liqmap.supervisor.signals import signal_queue
 from liqmap.supervisor.sockets import BindFailed, listen, listen_on_loopback, listen_privately
 
 log = logging.getLogger(__name__)
-
-_SIMULATED_VENUES = (Venue.BINANCE, Venue.BYBIT, Venue.OKX)
 
 
 class StartFailed(Exception):
@@ -124,11 +123,11 @@ def _venue_servers(config: Config, run: Run, stack: ExitStack) -> tuple[Config, 
     """The sockets of the simulated venues, and the configuration that leads to them instead of to the real ones."""
     if not run.venue_servers:
         return config, None
-    sockets: dict[Venue, socket.socket] = {venue: listen_on_loopback() for venue in _SIMULATED_VENUES}
+    sockets: dict[Venue, socket.socket] = {venue: listen_on_loopback() for venue in SIMULATED_VENUES}
     for listener in sockets.values():
         stack.callback(listener.close)
     ports = {venue: int(listener.getsockname()[1]) for venue, listener in sockets.items()}
-    binance, bybit, okx = (sockets[venue].fileno() for venue in _SIMULATED_VENUES)
+    binance, bybit, okx = (sockets[venue].fileno() for venue in SIMULATED_VENUES)
     where = paths(config, str(run.base_dir)).venues_socket
     try:
         console = listen_privately(where)

@@ -38,7 +38,7 @@ class BracketRow(Struct, frozen=True, forbid_unknown_fields=True):
 class TableRow(Struct, frozen=True, forbid_unknown_fields=True):
     """One venue's table of the file."""
 
-    venue: Literal["binance", "bybit", "okx"]
+    venue: str
     as_of: str
     source: str
     open_interest_share: Annotated[float, Meta(gt=0, le=1)]
@@ -71,7 +71,7 @@ def read_tables(path: Path, key: str) -> tuple[MarginTable, ...]:
         file = msgspec.json.decode(path.read_bytes(), type=MarginFile)
         return tuple(
             MarginTable.of(
-                Venue[row.venue.upper()],
+                _venue(row.venue),
                 row.as_of,
                 row.source,
                 row.open_interest_share,
@@ -83,6 +83,13 @@ def read_tables(path: Path, key: str) -> tuple[MarginTable, ...]:
         raise ConfigError(f"{key}: {path} cannot be read: {error.strerror}") from error
     except (msgspec.DecodeError, InvalidMarginTable, UnicodeDecodeError) as error:
         raise ConfigError(f"{key}: {path} is not a margin table: {error}") from error
+
+
+def _venue(name: str) -> Venue:
+    venue = Venue.__members__.get(name.upper())
+    if not venue:
+        raise InvalidMarginTable(f"`{name}` is not a venue")
+    return venue
 
 
 def _path(effective: Effective, symbol: str, table: SymbolConfig) -> Path:

@@ -54,7 +54,7 @@ def test_slow(seen: Watched) -> None:
     seen.venues.fault(Venue.OKX, {"fault": "slow", "latency_s": 1.0})
 
     def late_alone() -> bool:  # a busy machine delays everybody for a moment, this venue alone for good
-        return seen.feed(Venue.OKX)["lag_ms"] > 500 and seen.feed(Venue.BYBIT)["lag_ms"] < 200
+        return bool(seen.feed(Venue.OKX)["lag_ms"] > 500 and seen.feed(Venue.BYBIT)["lag_ms"] < 200)
 
     seen.speaking_until(late_alone, "the lag shown")
     assert seen.feed(Venue.OKX)["delivering"]

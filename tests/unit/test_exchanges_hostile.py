@@ -1,10 +1,12 @@
 """Whatever a socket delivers: facts, or Malformed with a path. Never another exception, never an impossible number."""
 
+import contextlib
 import json
 import math
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -123,6 +125,23 @@ def _with(tree: Any, path: tuple[Any, ...], value: Any) -> Any:
 @example(Venue.BYBIT, b'{"topic":"publicTrade.BTCUSDT","x":' + b"[" * 100_000 + b"]" * 100_000 + b"}")
 def test_any_bytes_are_facts_or_malformed(venue: Venue, raw: bytes) -> None:
     _check(_parse(venue, raw))
+
+
+@pytest.mark.parametrize("venue", ADAPTERS, ids=lambda venue: venue.name.lower())
+def test_the_envelope_alone_names_the_topic_of_every_frame_with_market_data(venue: Venue) -> None:
+    """Captures are described, filtered and played by it."""
+    named = set()
+    for raw in FRAMES[venue]:
+        facts = _parse(venue, raw.encode())
+        if not isinstance(facts, Malformed) and any(isinstance(fact, Event | BookUpdate) for fact in facts):
+            named.add(ADAPTERS[venue].envelope.identify(raw.encode(), "").topic)
+    assert len(named) > 3 and all(named), named
+
+
+@given(venues, st.binary(max_size=200))
+def test_an_envelope_of_any_bytes_is_a_topic_or_no_json(venue: Venue, raw: bytes) -> None:
+    with contextlib.suppress(msgspec.DecodeError):
+        assert ADAPTERS[venue].envelope.identify(raw, "").data in raw
 
 
 @settings(max_examples=400)

@@ -6,6 +6,7 @@ from typing import Final
 from liqmap.domain.enums import Venue
 from liqmap.exchanges.adapter import Adapter, BookRule
 from liqmap.exchanges.binance import plans
+from liqmap.exchanges.binance.envelope import ENVELOPE
 from liqmap.exchanges.binance.frames import BinanceSession
 from liqmap.exchanges.binance.listing import listing, refused_name
 from liqmap.exchanges.binance.refusals import refusal, usage
@@ -28,7 +29,9 @@ ADAPTER: Final = Adapter(
     request_of=partial(request_of, plans.REQUESTS, BINANCE_SHAPES),
     limits=plans.LIMITS,
     usage=usage,
+    envelope=ENVELOPE,
     book_rule=BookRule.BINANCE,
     book_plan=plans.book,
     book_levels=plans.book_levels,
+    counts_in_base=True,
 )

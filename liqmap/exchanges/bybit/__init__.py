@@ -6,6 +6,7 @@ from typing import Final
 from liqmap.domain.enums import Venue
 from liqmap.exchanges.adapter import Adapter, BookRule
 from liqmap.exchanges.bybit import plans
+from liqmap.exchanges.bybit.envelope import ENVELOPE
 from liqmap.exchanges.bybit.frames import BybitSession
 from liqmap.exchanges.bybit.listing import listing, refused_name
 from liqmap.exchanges.bybit.refusals import refusal, usage
@@ -28,7 +29,9 @@ ADAPTER: Final = Adapter(
     request_of=partial(request_of, plans.REQUESTS, BYBIT_SHAPES),
     limits=plans.LIMITS,
     usage=usage,
+    envelope=ENVELOPE,
     book_rule=BookRule.BYBIT,
     book_plan=plans.book,
     book_levels=plans.book_levels,
+    counts_in_base=True,
 )

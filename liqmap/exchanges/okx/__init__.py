@@ -6,6 +6,7 @@ from typing import Final
 from liqmap.domain.enums import Venue
 from liqmap.exchanges.adapter import Adapter, BookRule
 from liqmap.exchanges.okx import plans
+from liqmap.exchanges.okx.envelope import ENVELOPE
 from liqmap.exchanges.okx.frames import OkxSession
 from liqmap.exchanges.okx.listing import listing, refused_name
 from liqmap.exchanges.okx.refusals import refusal, usage
@@ -28,9 +29,11 @@ ADAPTER: Final = Adapter(
     request_of=partial(request_of, plans.REQUESTS, OKX_SHAPES),
     limits=plans.LIMITS,
     usage=usage,
+    envelope=ENVELOPE,
     book_rule=BookRule.OKX,
     book_plan=plans.book,
     book_levels=plans.book_levels,
+    resubscribes_once_acknowledged=True,
     closing_notices=frozenset({"64008"}),
     replays_liquidations=True,
 )

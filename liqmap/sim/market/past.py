@@ -18,12 +18,11 @@ from liqmap.sim.market.price import PriceProcess
 _STEP_MS = 120_000
 _HORIZON_DAYS = 12
 _BATCH = 8192
-_VENUES = {"binance": Venue.BINANCE, "bybit": Venue.BYBIT, "okx": Venue.OKX}
 
 
 def level_lots(symbol: SimSymbolConfig) -> dict[Venue, int]:
     """Open interest at time 0 by venue, whole lots of one side."""
-    return {_VENUES[name]: round(base / symbol.lot_base) for name, base in symbol.open_interest_base.items()}
+    return {Venue[name.upper()]: round(base / symbol.lot_base) for name, base in symbol.open_interest_base.items()}
 
 
 def past_path(price: PriceProcess, start_price: float) -> tuple[Floats, Floats]:

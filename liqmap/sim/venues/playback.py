@@ -22,7 +22,7 @@ from liqmap.logs import fields
 from liqmap.sim.venues.feed import Message, Reply, json_reply
 from liqmap.sim.venues.server import VenueServer
 from liqmap.store.capture import Capture, Record, RecordKind
-from liqmap.store.capture_topics import SERVED_ROUTES, key_of_request
+from liqmap.store.capture_topics import is_served, key_of_request
 
 log = logging.getLogger(__name__)
 
@@ -195,7 +195,7 @@ def in_time_order(records: Iterable[Record]) -> Iterator[Record]:
     held_bytes = 0
     numbers = itertools.count()
     for record in records:
-        if record.kind is RecordKind.CONTROL or record.route not in SERVED_ROUTES[record.venue]:
+        if record.kind is RecordKind.CONTROL or not is_served(record.venue, record.route):
             continue
         heapq.heappush(heap, (record.receive_ns, next(numbers), record))
         held_bytes += len(record.raw)
