@@ -13,6 +13,7 @@ from typing import Any
 
 from liqmap import __version__
 from liqmap.cli.fault_words import USAGE, BadWords, listing, order_of
+from liqmap.cli.printed import printed
 from liqmap.client import Client
 from liqmap.config import EXIT_CONFIG, Config, ConfigError, load, parse, paths
 from liqmap.config.home import base_dir, configuration_file
@@ -41,6 +42,7 @@ class _NoDaemon(Exception):
     """There is nobody to talk to, or more than one; the text says which."""
 
 
+@printed
 def main(arguments: Sequence[str] | None = None) -> int:
     """Carry out one command; the exit code."""
     parser = _parser()

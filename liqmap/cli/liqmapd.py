@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from liqmap import __version__
+from liqmap.cli.printed import printed
 from liqmap.config import EXIT_CONFIG, EXIT_TRY_AGAIN, ConfigError, dump
 from liqmap.config.home import base_dir, configuration_file
 from liqmap.supervisor.modes import Flags, Run, run_of
@@ -66,6 +67,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+@printed
 def _check(run: Run) -> int:
     """Print the configuration in force as TOML, then what stands in the way of starting now."""
     config = run.read()

@@ -22,6 +22,7 @@ from typing import Final
 import orjson
 
 from liqmap.cli.frame_answers import answers
+from liqmap.cli.printed import BROKEN_PIPE, abandon
 from liqmap.config import EXIT_CONFIG, Config, ConfigError, load
 from liqmap.config.home import configuration_file
 from liqmap.config.shipped import ShippedFileMissing
@@ -30,7 +31,6 @@ from liqmap.exchanges.adapter import Adapter, Listing, Malformed
 from liqmap.exchanges.registry import ADAPTERS, VENUES_BY_NAME
 
 UNREADABLE = 1
-BROKEN_PIPE = 141
 GZIP_MAGIC: Final = b"\x1f\x8b"
 READING_FAULTS: Final = (OSError, EOFError, zlib.error)
 
@@ -149,9 +149,7 @@ class _Output:
 
     def abandon(self) -> None:
         """Leave nothing that the interpreter would try to write at its end."""
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, self._stream.fileno())
-        os.close(nowhere)
+        abandon(self._stream.fileno())
 
 
 def _reason(error: Exception) -> str:

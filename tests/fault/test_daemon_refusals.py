@@ -55,6 +55,15 @@ def test_no_file() -> None:
     assert "/no/such.toml: cannot be read: No such file" in one_line(liqmapd("-c", "/no/such.toml"), 78)
 
 
+def test_a_reader_that_goes_away_ends_it_without_a_word(file: Path) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "wb") as nobody:
+        command = [str(LIQMAPD), "-c", str(file), "--check"]
+        done = subprocess.run(command, check=False, stdout=nobody, stderr=subprocess.PIPE, timeout=60)
+    assert (done.returncode, done.stderr) == (141, b"")
+
+
 def test_the_file_may_be_named_by_the_environment(file: Path) -> None:
     done = liqmapd("--check", LIQMAP_CONFIG=str(file))
     assert done.returncode == 0, done.stderr

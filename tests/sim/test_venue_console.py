@@ -93,6 +93,22 @@ def test_faults_are_listed_switched_on_told_of_and_end_by_themselves(tmp_path: P
         assert ended["said"].splitlines()[2] == "okx: stall, duplicate share=1 ended" and ended["on"] == []
 
 
+def test_its_end_while_somebody_is_on_the_line_is_no_fault(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The loop ends with the console, as that of the process does."""
+    with socket.socket(socket.AF_UNIX) as listener, socket.socket(socket.AF_UNIX) as client:
+        listener.bind(str(tmp_path / "line"))
+        listener.listen()
+        client.connect(str(tmp_path / "line"))
+
+        async def serve() -> None:
+            async with Console({}).listening(listener):
+                await asyncio.to_thread(client.recv, 100)
+
+        asyncio.run(serve())
+        assert client.recv(100) == b""
+    assert [record.getMessage() for record in caplog.records if record.name == "asyncio"] == []
+
+
 @pytest.mark.parametrize(
     ("request_", "words"),
     [

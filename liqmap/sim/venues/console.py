@@ -31,7 +31,7 @@ class Console:
 
     def __init__(self, servers: Mapping[Venue, VenueServer]) -> None:
         self._servers = {venue.name.lower(): server for venue, server in servers.items()}
-        self._clients: set[asyncio.StreamWriter] = set()
+        self._clients: dict[asyncio.StreamWriter, asyncio.Task[None] | None] = {}
 
     @contextlib.asynccontextmanager
     async def listening(self, listener: socket.socket | None) -> Any:
@@ -48,8 +48,10 @@ class Console:
             with contextlib.suppress(asyncio.CancelledError):
                 await telling
             server.close()
+            talking = [task for task in self._clients.values() if task is not None]
             for client in list(self._clients):
-                client.close()
+                client.transport.abort()
+            await asyncio.gather(*talking)  # a conversation that the loop's end cuts off would be told as a fault
             await server.wait_closed()
 
     def on(self) -> list[str]:
@@ -83,7 +85,7 @@ class Console:
         return {"ok": True, "said": "\n".join(said), "on": self.on()}
 
     async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._clients.add(writer)
+        self._clients[writer] = asyncio.current_task()
         try:
             self._say(writer, {"on": self.on()})
             while line := await reader.readline():
@@ -94,7 +96,7 @@ class Console:
         except (ConnectionError, ValueError) as error:  # ValueError: a line without an end
             log.warning("the line to the supervisor broke: %s", error)
         finally:
-            self._clients.discard(writer)
+            self._clients.pop(writer, None)
             writer.close()
 
     async def _tell_changes(self) -> None:

@@ -96,8 +96,8 @@ _ROWS: Final = (
         "huge messages between the good ones",
         (
             _TOPIC,
-            Parameter("bytes", "size of each", int, 1 << 20, least=100, most=1 << 26),
-            Parameter("count", "how many", int, 1, least=1, most=100),
+            Parameter("bytes", "size of each", int, 1 << 20, least=100, most=1 << 25),
+            Parameter("count", "how many", int, 1, least=1, most=8),
         ),
         lasts=False,
         begin=actions.oversized,
