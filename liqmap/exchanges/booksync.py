@@ -204,15 +204,17 @@ def _binance(sync: BookSync, update: BookUpdate) -> None:
             _join(sync)
         return
     if sync.state is not BookState.SYNCED:
-        if sync.buffer and update.previous_sequence != sync.buffer[-1].sequence:
+        if sync.buffer and not _follows(sync.buffer[-1], update):
             if _repeats(sync.buffer[-1], update):
                 return
             sync.counts.sequence_gaps += 1
             sync.counts.dropped_updates += len(sync.buffer)
             sync.buffer.clear()
+            if sync.pending is not None:
+                sync.ask_anew()  # of the numbers before: the stream may never come to it
         sync.keep(update)
         _join(sync)
-    elif sync.last is not None and update.previous_sequence == sync.last.sequence:
+    elif sync.last is not None and _follows(sync.last, update):
         sync.apply(update)
         if sync.renewing:
             sync.keep(update)
@@ -222,14 +224,19 @@ def _binance(sync: BookSync, update: BookUpdate) -> None:
         sync.keep(update)
 
 
+def _follows(known: BookUpdate, update: BookUpdate) -> bool:
+    """It is the next one. Numbers that were set back are no order, also where each names the one before."""
+    return update.previous_sequence == known.sequence <= update.sequence
+
+
 def _join(sync: BookSync) -> None:
     """Join the pending snapshot and what waits, if they meet: the first update behind it must hold its number."""
     snapshot, waiting = sync.pending, sync.buffer
-    if snapshot is None:
+    if snapshot is None or not waiting:
         return
-    while waiting and waiting[0].sequence < snapshot.sequence:
+    while len(waiting) > 1 and waiting[0].sequence < snapshot.sequence:
         waiting.popleft()
-    if not waiting:
+    if waiting[0].sequence < snapshot.sequence:
         return  # ahead of the stream, which will come to it
     first = waiting[0]
     begins = first.sequence if first.first_sequence is None else first.first_sequence

@@ -226,7 +226,8 @@ class DepthDesk:
         if request is None or not self._may_ask(shelf, request, now_ns):
             return
         for sync in shelf.syncs.values():
-            sync.granted()
+            if sync.wish is Wish.SNAPSHOT:
+                sync.granted()
         shelf.asked_ns, shelf.next_ask_ns = now_ns, NEVER
         self._ask(request)
 

@@ -50,15 +50,15 @@ class ReferenceVenue:
         bids, asks = tuple(self.bids.items()), tuple(self.asks.items())
         return update(self.rule, self.sequence, bids=bids, asks=asks, snapshot=True)
 
-    def step(self) -> BookUpdate:
-        """A change, told as the next update."""
+    def step(self, *, calm: bool = False) -> BookUpdate:
+        """A change, told as the next update; `calm`: as it ordinarily is."""
         draw = self._random
         bids, asks = self._changes(range(80, 100)), self._changes(range(101, 121))
         previous = self.sequence
         first = previous + 1
         if self.rule is BookRule.BYBIT:
             self.sequence += 1
-        elif self.rule is BookRule.OKX and draw.random() < 0.05:
+        elif self.rule is not BookRule.BYBIT and not calm and draw.random() < 0.05:
             self.sequence -= draw.randint(1, 50) * 1000 + 500  # maintenance: the number falls once, and is new
         elif self.rule is BookRule.OKX and draw.random() < 0.1:
             bids, asks = (), ()  # nothing changed: the number stays

@@ -161,6 +161,18 @@ def test_a_snapshot_that_the_stream_never_comes_to_is_not_waited_for_for_ever() 
     assert len(stage.asked) == 2
 
 
+def test_a_request_for_one_connection_is_none_for_another_that_breaks_later() -> None:
+    """During a rotation: the old connection's book was whole when the new one's was asked for, and had to stay."""
+    stage = Stage()
+    stage.whole(Venue.BINANCE, 100, connection=1)
+    stage.whole(Venue.BINANCE, 100, connection=2)
+    stage.desk.ended("binance/depth", 2, GapReason.DISCONNECTED, stage.now_ns)
+    count = len(stage.asked)
+    stage.take(book(Venue.BINANCE, 300, 290), connection=1)
+    stage.passes(3.0)
+    assert len(stage.asked) == count + 1
+
+
 def test_many_books_that_begin_together_do_not_spend_the_minutes_weight_at_once() -> None:
     names = [f"C{number:02}" for number in range(60)]
     stage = Stage(InstrumentTable(Instrument(Venue.BINANCE, f"{n}USDT", 1.0, n, i) for i, n in enumerate(names)))
