@@ -58,7 +58,7 @@ class ReferenceVenue:
         first = previous + 1
         if self.rule is BookRule.BYBIT:
             self.sequence += 1
-        elif self.rule is not BookRule.BYBIT and not calm and draw.random() < 0.05:
+        elif not calm and draw.random() < 0.05:
             self.sequence -= draw.randint(1, 50) * 1000 + 500  # maintenance: the number falls once, and is new
         elif self.rule is BookRule.OKX and draw.random() < 0.1:
             bids, asks = (), ()  # nothing changed: the number stays
