@@ -27,6 +27,9 @@ _SLOWNESS: Final = {
 }
 """How many times `silent_after_s` a topic may rest, from the cadences at which venues speak; 1 for the others."""
 
+_BOOK_AT_REST: Final = 2.5
+"""The same of an order book where nothing is traded: OKX tells of one at rest once a minute."""
+
 _GRAVER: Final = {
     GapReason.NOT_CONNECTED: frozenset({GapReason.REFUSED}),
     GapReason.DISCONNECTED: frozenset({GapReason.REFUSED}),
@@ -296,11 +299,13 @@ class Feeds:
         source = self.sources.get(state.source)
         if source is None or (state.heard_ns < 0 and source.state not in (LinkState.UP, LinkState.OPEN)):
             return False
-        return self._rests(feed, state, now_ns) and witnesses.expect(feed)
+        slowness = _BOOK_AT_REST if feed.topic is Topic.DEPTH and not witnesses.trades(feed) else None
+        return self._rests(feed, state, now_ns, slowness) and witnesses.expect(feed)
 
-    def _rests(self, feed: Feed, state: FeedState, now_ns: int) -> bool:
+    def _rests(self, feed: Feed, state: FeedState, now_ns: int, slowness: float | None = None) -> bool:
         """It says nothing for longer than the pauses between its words are."""
-        patience_s = max(self._silent_after_s * _SLOWNESS.get(feed.topic, 1.0), 3.0 * state.every_s)
+        times = _SLOWNESS.get(feed.topic, 1.0) if slowness is None else slowness
+        patience_s = max(self._silent_after_s * times, 3.0 * state.every_s)
         return now_ns - max(state.heard_ns, state.last_event_ns) > patience_s * 1e9
 
     def _probes_are_silent(self, state: FeedState, now_ns: int) -> bool:

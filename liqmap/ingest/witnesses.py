@@ -36,6 +36,10 @@ class Witnesses:
                 for symbol in (feed.symbol, ""):
                     self._siblings.setdefault((feed.venue, symbol), set()).add(feed.topic)
 
+    def trades(self, feed: Feed) -> bool:
+        """Whether its contract is traded at its venue: then its book changes, too."""
+        return Topic.TRADE in self._siblings.get((feed.venue, feed.symbol), set())
+
     def expect(self, feed: Feed) -> bool:
         """Whether somebody who speaks shows that this feed should."""
         if self._venues.get((feed.topic, feed.symbol), set()) - {feed.venue}:

@@ -17,7 +17,7 @@ def test_a_book_whose_topic_fell_silent_is_not_shown_until_it_speaks_again() -> 
     stage.whole(Venue.OKX)
     stage.whole(Venue.BYBIT)
     stage.feeds.sources["okx/depth"].state = LinkState.UP
-    for sequence in range(101, 140):
+    for sequence in range(101, 180):
         stage.passes(1.0)
         stage.take(book(Venue.BYBIT, sequence))
         stage.feeds.look(stage.now_ns)

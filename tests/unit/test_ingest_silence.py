@@ -50,6 +50,15 @@ class World:
         return found
 
 
+def test_a_book_may_rest_for_the_minute_between_its_beats_where_nothing_is_traded() -> None:
+    """OKX tells of a book at rest once a minute; that others' books move says nothing of this one."""
+    world = World("SHIB")
+    book, trades = Feed(Venue.OKX, Topic.DEPTH, "SHIB"), Feed(Venue.OKX, Topic.TRADE, "SHIB")
+    world.run(30.0, set())
+    assert world.run(2.4 * SILENT_AFTER_S, {book, trades}) == {trades}
+    assert world.run(0.3 * SILENT_AFTER_S, {book, trades}) == {book}
+
+
 @pytest.mark.finding("X12")
 @pytest.mark.parametrize("topic", STREAMED, ids=lambda topic: topic.name.lower())
 @pytest.mark.parametrize("venue", [Venue.BINANCE, Venue.BYBIT, Venue.OKX], ids=lambda venue: venue.name.lower())
