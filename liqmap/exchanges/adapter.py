@@ -106,12 +106,14 @@ class BookRule(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Stream:
-    """One subscription: `name` as the venue spells it, and what it carries. `quiet`: silence is normal."""
+    """One subscription: `name` as the venue spells it, and what it carries. `quiet`: silence is normal. `counted`: the
+    `detail` of its trades counts up by one, so that a lost one is known."""
 
     name: str
     topic: Topic
     symbols: tuple[str, ...]
     quiet: bool = False
+    counted: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -250,11 +250,20 @@ class Feeds:
         Order books are left out: whether one is whole is known by its sequence."""
         known = self.sources[source]
         for feed in known.feeds:
-            state = self.feeds[feed]
-            if feed.topic is not Topic.DEPTH and feed.symbol and not state.missing:
-                self.gaps.open(feed, max(known.last_frame_ns, state.since_ns) // _MS, GapReason.OVERRUN)
-                self.gaps.close(feed, now_ns // _MS)
-                state.gaps += 1
+            if feed.topic is not Topic.DEPTH and feed.symbol:
+                self._was_missing(feed, known.last_frame_ns, now_ns, GapReason.OVERRUN)
+
+    def skipped(self, feed: Feed, now_ns: int) -> None:
+        """Facts of it were lost on a connection that stands, as the numbers of what came show: since its last one."""
+        self._was_missing(feed, self.feeds[feed].last_event_ns, now_ns, GapReason.SEQUENCE)
+
+    def _was_missing(self, feed: Feed, from_ns: int, until_ns: int, reason: GapReason) -> None:
+        """A gap that is over as soon as it is known; one that is open already tells of it."""
+        state = self.feeds[feed]
+        if not state.missing:
+            self.gaps.open(feed, max(from_ns, state.since_ns) // _MS, reason)
+            self.gaps.close(feed, until_ns // _MS)
+            state.gaps += 1
 
     def _miss(self, feed: Feed, reason: GapReason, now_ns: int = -1) -> None:
         state = self.feeds[feed]

@@ -104,6 +104,15 @@ class EventFlow:
             self._count(path, source, len(records))
             path.lane.extend(records)
 
+    def skipped(self, contract: int, source: str, count: int) -> None:
+        """So many trades of it were lost before those that came now."""
+        path = self._paths.get(contract << 16 | _TRADES)
+        if path is None:
+            return
+        said = {"source": source, "symbol": path.feed.symbol, "trades": count}
+        log.warning("trades are missing", extra=fields(**said))
+        self._feeds.skipped(path.feed, self._time.now_ns)
+
     def pass_on(self, event: Event, source: str) -> None:
         """A fact that another source than its feed's own adds to it: it says nothing of how that feed does."""
         path = self._paths.get(event.instrument << 16 | event.topic) or self._path_of(event, source)

@@ -6,25 +6,22 @@ its own queue. Calling the router from a second thread raises `WrongThread` at o
 """
 
 import logging
-import queue
 import threading
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Final, Protocol
 
 from liqmap.clock import Clock
 from liqmap.config import IngestConfig
-from liqmap.domain.enums import GapReason, Venue
+from liqmap.domain.enums import GapReason, Kind, Venue
 from liqmap.domain.event import Event
 from liqmap.domain.instrument import InstrumentTable
 from liqmap.exchanges.adapter import (
-    Adapter,
     BookUpdate,
     Control,
     ControlKind,
     Fact,
     Ignored,
-    LinkPlan,
     Malformed,
     Session,
 )
@@ -35,7 +32,6 @@ from liqmap.ingest.feeds import Feeds
 from liqmap.ingest.flow import EventFlow
 from liqmap.ingest.handoff import (
     BadFrames,
-    Cargo,
     Changed,
     Ended,
     Frames,
@@ -45,11 +41,11 @@ from liqmap.ingest.handoff import (
     Opened,
     Polled,
     PollFailed,
-    cargo_of,
 )
 from liqmap.ingest.lanes import Lane
-from liqmap.ingest.link import Delivering, Order
-from liqmap.ingest.merge import Overlap, Repeats
+from liqmap.ingest.link import Delivering
+from liqmap.ingest.listener import Listener
+from liqmap.ingest.merge import Overlap
 from liqmap.ingest.remarks import heed
 from liqmap.ingest.replies import Replies
 from liqmap.ingest.set_aside import SetAside
@@ -69,28 +65,6 @@ log = logging.getLogger(__name__)
 
 class WrongThread(RuntimeError):
     """Two threads touched the router."""
-
-
-@dataclass(slots=True)
-class Listener:
-    """The router's side of one link: a parser per connection, and the way back to it."""
-
-    venue: Venue
-    adapter: Adapter
-    orders: "queue.SimpleQueue[Order]"
-    plan: LinkPlan
-    """What the link was told last; its own copy may lag behind by a turn."""
-    sessions: dict[int, Session] = field(default_factory=dict)
-    overlap: Overlap | None = None
-    told_ns: dict[int, int] = field(default_factory=dict)
-    repeats: Repeats = field(default_factory=Repeats)
-    probed: bool = True
-    """False: it carries quiet streams only, so anything at all confirms it."""
-    is_tape: bool = field(init=False)
-    """It carries trades only, and does so for ever: changes of its plan are other symbols."""
-
-    def __post_init__(self) -> None:
-        self.is_tape = cargo_of(self.plan) is Cargo.TRADES
 
 
 class FrameLog(Protocol):
@@ -143,6 +117,7 @@ class Router:
         self.flow.use(instruments, lanes)
         self.replies.use(instruments)
         for listener in self.listeners.values():
+            listener.begin_anew()
             for session in listener.sessions.values():
                 session.use(instruments)
 
@@ -268,6 +243,7 @@ class Router:
     def _opened(self, message: Opened) -> None:
         listener = self.listeners[message.source]
         listener.sessions[message.connection] = listener.adapter.session(self._instruments)
+        listener.begin_anew()
         if len(listener.sessions) > 1:
             listener.overlap = listener.overlap or Overlap()
             listener.overlap.ends_ns = None
@@ -309,6 +285,7 @@ class Router:
         source.frames += len(message.messages)
         if message.dropped:
             source.dropped += message.dropped
+            listener.begin_anew()
             self.feeds.overran(message.source, now_ns)
             self.desk.dropped(message.source, message.connection, message.dropped, now_ns)
         source.size += message.size
@@ -338,6 +315,8 @@ class Router:
                 continue
             for fact in facts:
                 if type(fact) is Event:
+                    if fact.kind == Kind.TRADE:
+                        self._look_for_lost({fact.instrument: [fact.packed(0)]}, message, listener)
                     self.flow.take(fact, message.source, listener.overlap, message.connection)
                     newest = fact
                 else:
@@ -348,10 +327,16 @@ class Router:
         """Hand over the prints of a run; one of the newest."""
         if not told:
             return None
+        self._look_for_lost(told, message, listener)
         self.flow.take_prints(told, message.source, listener.overlap, message.connection)
         newest = event_of(next(reversed(told.values()))[-1])
         told.clear()
         return newest
+
+    def _look_for_lost(self, told: Mapping[int, Sequence[bytes]], message: Frames, listener: Listener) -> None:
+        """Before they are handed over: whether the numbers of these prints leave any out."""
+        for contract, count in listener.lost(told):
+            self.flow.skipped(contract, message.source, count)
 
     def _delivers(self, message: Frames, listener: Listener, now_ns: int) -> None:
         """Market data came: the link should know (now and then), quiet feeds of the link are being listened to."""

@@ -32,9 +32,10 @@ from liqmap.ingest.gaps import Feed
 from liqmap.ingest.handoff import Handoff, LinkState
 from liqmap.ingest.lanes import Lane
 from liqmap.ingest.link import Link, Replan
+from liqmap.ingest.listener import Listener
 from liqmap.ingest.poller import Poller
 from liqmap.ingest.replies import Asker
-from liqmap.ingest.router import Listener, Router
+from liqmap.ingest.router import Router
 from liqmap.ingest.shelf import WantedBook
 from liqmap.ingest.transport import Connector
 from liqmap.logs import fields

@@ -43,7 +43,8 @@ from liqmap.ingest.frames import FrameReader
 from liqmap.ingest.handoff import Ended, Frames, Handoff, Opened
 from liqmap.ingest.lanes import Lane
 from liqmap.ingest.link import Link, hold
-from liqmap.ingest.router import Listener, Router
+from liqmap.ingest.listener import Listener
+from liqmap.ingest.router import Router
 from liqmap.ingest.transport import WebsocketConnector
 from liqmap.shm.ring import RingWriter, create_ring
 from liqmap.store.journal import Journals

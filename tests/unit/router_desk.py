@@ -19,8 +19,9 @@ from liqmap.ingest.feeds_board import painter
 from liqmap.ingest.gaps import Feed
 from liqmap.ingest.handoff import Frames, Handoff, Opened
 from liqmap.ingest.lanes import Lane
+from liqmap.ingest.listener import Listener
 from liqmap.ingest.replies import Asker
-from liqmap.ingest.router import Listener, Router
+from liqmap.ingest.router import Router
 from liqmap.shm.layout import FEEDS
 from liqmap.store.quarantine import Quarantine
 from tests.listening import ListSink

@@ -19,7 +19,8 @@ from liqmap.ingest.feeds import SourceState
 from liqmap.ingest.gaps import Feed
 from liqmap.ingest.handoff import Changed, Ended, Frames, LinkState, Opened, Polled, PollFailed
 from liqmap.ingest.link import Delivering, Rotate
-from liqmap.ingest.router import Listener, WrongThread
+from liqmap.ingest.listener import Listener
+from liqmap.ingest.router import WrongThread
 from tests.unit.router_desk import NAMES, NOW_MS, Desk, forced, level, mark, trade
 
 

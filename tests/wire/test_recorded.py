@@ -12,6 +12,7 @@ import pytest
 from liqmap.cli.frame_answers import answers
 from liqmap.domain.enums import Venue
 from liqmap.exchanges.adapter import Listing
+from liqmap.exchanges.recorded import read_line
 from liqmap.exchanges.registry import ADAPTERS
 from tests.shared_data import shared
 from tests.wire.recordings import packed_lines, sampled
@@ -69,6 +70,28 @@ def test_binance_taker_side_agrees_with_the_touch_of_the_book() -> None:
             right, wrong = right + agrees, wrong + (not agrees)
     assert right > 1_000
     assert wrong < right / 20
+
+
+@pytest.mark.parametrize(
+    ("file", "event", "key", "least"),
+    [
+        ("wire/binance_futures_capture.jsonl.gz", "aggTrade", "a", 90),
+        ("wire/binance_usdm_btcusdt_20240808.gz", "trade", "t", 21_000),
+    ],
+)
+def test_recorded_trades_are_numbered_one_by_one(file: str, event: str, key: str, least: int) -> None:
+    """What a lost trade is known by (ingest/tape_numbers.py)."""
+    last: dict[str, int] = {}
+    followed = 0
+    for line in packed_lines(file):
+        frame = read_line(line).frame
+        if frame is None or f'"e":"{event}"'.encode() not in frame:
+            continue
+        row = json.loads(frame)["data"]
+        assert last.setdefault(row["s"], row[key] - 1) == row[key] - 1
+        last[row["s"]] = row[key]
+        followed += 1
+    assert followed >= least
 
 
 def test_bybit_2026_capture() -> None:

@@ -89,7 +89,8 @@ def links(config: Endpoints, instruments: InstrumentTable) -> tuple[LinkPlan, ..
         name = instrument.name.translate(_ASCII_LOWER)
         facts.append(Stream(f"{name}@markPrice@1s", Topic.MARK_PRICE, (symbol,)))
         facts.append(Stream(f"{name}@markPrice@1s", Topic.FUNDING, (symbol,), quiet=True))
-        trades.append(Stream(f"{name}@{config.trades}", Topic.TRADE, (symbol,)))
+        counted = config.trades == "aggTrade"  # the numbers of `trade` run through fills that are none of the tape
+        trades.append(Stream(f"{name}@{config.trades}", Topic.TRADE, (symbol,), counted=counted))
         if config.depth:
             books.append(Stream(f"{name}@{config.depth_stream}", Topic.DEPTH, (symbol,)))
     market, public = f"{config.market_ws.rstrip('/')}/stream", f"{config.public_ws.rstrip('/')}/stream"
