@@ -15,6 +15,7 @@ from liqmap.sim.venues.faults import UnknownFault
 from liqmap.sim.venues.running import VenueRules
 from tests.sim.venue_client import DEADLINE_S, Client, client
 from tests.venue_servers import ScriptedMarket, venue_servers
+from tests.waiting import wait_until
 
 BINANCE, BYBIT, OKX = Venue.BINANCE, Venue.BYBIT, Venue.OKX
 MARKS = "/stream?streams=btcusdt@markPrice@1s/btcusdt@aggTrade"
@@ -116,6 +117,7 @@ def test_dropped_messages_leave_a_gap_in_the_sequence() -> None:
         for price in (60_001.0, 60_002.0, 60_003.0):
             market.trade(BINANCE, price, 0.01)
         assert link.next()["a"] == first + 3
+        wait_until(lambda: not venues.server(BINANCE).faults.on, "a fault that is spent to end by itself")
 
 
 @pytest.mark.parametrize("kind", ["truncated", "wrong_types", "bad_utf8", "not_json", "garbage"])
@@ -180,6 +182,7 @@ def test_rest_refusals_have_the_venues_status_and_body(venue: Venue, kind: str, 
         if status in (418, 429) and venue is BINANCE:
             assert int(refused.headers["Retry-After"]) > 0
         assert requests.get(address, timeout=DEADLINE_S).status_code == 200
+        wait_until(lambda: not venues.server(venue).faults.on, "a fault that is spent to end by itself")
 
 
 def test_stale_open_interest_keeps_its_value_and_its_time() -> None:

@@ -33,6 +33,14 @@ class Switched:
         return str(self.given.get("topic", EVERYTHING))
 
     @property
+    def is_spent(self) -> bool:
+        """It struck as often as it was to, and nothing is left that it could strike: one topic, or so many requests."""
+        most, place = self.given.get("times"), ""
+        if most is None:
+            most, place = self.given.get("count"), self.topic
+        return most is not None and not set(place) & set("*?[") and self.spent.get(place, 0) >= most
+
+    @property
     def where(self) -> tuple[str, str, str]:
         """What tells it from others of its venue: switching on the same again replaces it."""
         return (self.name, self.topic, str(self.given.get("path", self.given.get("contract", ""))))
@@ -77,8 +85,9 @@ class Faults:
         return self._remove(ended)
 
     def due(self, now_s: float) -> list[Switched]:
-        """Switch off what has lasted as long as it was to."""
-        return self._remove([fault for fault in self.on if fault.ends_s is not None and now_s >= fault.ends_s])
+        """Switch off what has lasted as long, or struck as often, as it was to."""
+        over = [fault for fault in self.on if fault.is_spent or (fault.ends_s is not None and now_s >= fault.ends_s)]
+        return self._remove(over)
 
     def clear(self) -> list[Switched]:
         """Everything works again (connections that are half open stay so: nobody can revive them). What ended."""
