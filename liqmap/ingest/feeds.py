@@ -187,6 +187,8 @@ class Feeds:
         state.heard_ns = -1
         if state.missing:
             self._back(feed, state, source, now_ns)
+        else:
+            state.silent = False  # of no symbol (a list, the clock): never missing, yet silent
 
     def repeated(self, feed: Feed, source: str, now_ns: int) -> None:
         """What came by it was known already: it is there, but it is no news, and silence is not broken by it."""
