@@ -151,7 +151,16 @@ class Bars:
         """False for a bar that was told already, or is older than one that was."""
         key, bar = (event.instrument, event.side), (event.venue_ms, event.quantity)
         known = self._newest.get(key)
-        if known is not None and (bar[0] < known[0] or bar == known):
+        if known is not None and (bar[0] < known[0] or bar == known) and not _lies_ahead(known[0], event.receive_ns):
             return False
         self._newest[key] = bar
         return True
+
+
+def _lies_ahead(bar_ms: int, receive_ns: int) -> bool:
+    """A bar of a time to come was a mistake of the venue: the bars of now would be older than it for ever."""
+    return bar_ms * 1_000_000 - receive_ns > _AHEAD_NS
+
+
+_AHEAD_NS: Final = 3600 * 10**9
+"""Beyond what a clock of ours may be behind."""

@@ -11,6 +11,7 @@ from liqmap.ingest.desk import DepthDesk
 from liqmap.ingest.engine_time import EngineTime
 from liqmap.ingest.feeds import Feeds
 from liqmap.ingest.flow import EventFlow
+from liqmap.ingest.gaps import Feed
 from liqmap.ingest.handoff import LinkState, Polled, PollFailed
 from liqmap.ingest.set_aside import SetAside
 
@@ -96,12 +97,15 @@ class Replies:
 
     def failed(self, message: PollFailed) -> None:
         """A poll that gave nothing: what it should have told is missing."""
+        now_ns = self._time.at(message.at_ns)
+        plan = self.askers[message.source].plan
+        if plan.topic is Topic.DEPTH:
+            self._desk.refused(plan, message.delay_s, now_ns)
+            book = self._feeds.feeds.get(Feed(plan.venue, Topic.DEPTH, plan.symbols[0]))
+            if book is not None and not book.missing:
+                return  # of a book that is whole: nothing is missing, and nobody may ask again and withdraw it
         source = self._feeds.sources[message.source]
         refused = message.gap is GapReason.REFUSED
         source.state = LinkState.REFUSED if refused else LinkState.BACKOFF
         source.reason, source.delay_s = message.reason, message.delay_s
-        now_ns = self._time.at(message.at_ns)
         self._feeds.lost(message.source, message.gap, now_ns)
-        plan = self.askers[message.source].plan
-        if plan.topic is Topic.DEPTH:
-            self._desk.refused(plan, message.delay_s, now_ns)
