@@ -6,6 +6,7 @@ counted once by the feeds and once by the alarm on sides.
 
 import logging
 import math
+from collections import defaultdict
 from dataclasses import dataclass
 from typing import Final
 
@@ -49,7 +50,8 @@ class EventFlow:
         self._feeds = feeds
         self._time = time
         self._lane_of: dict[int, Lane] = {}
-        self._paths: dict[int, _Path] = {}
+        self._paths: defaultdict[str, dict[int, _Path]] = defaultdict(dict)
+        """By source; only of what that source carries."""
         self._series: dict[Feed, str] = {}
         self.replays = Replays()
         self.bars = Bars()
@@ -68,7 +70,7 @@ class EventFlow:
 
     def take(self, event: Event, source: str, overlap: Overlap | None = None, connection: int = 0) -> None:
         """An event that `source` said, on that connection of several if there is an overlap."""
-        path = self._paths.get(event.instrument << 16 | event.topic) or self._path_of(event, source)
+        path = self._paths[source].get(event.instrument << 16 | event.topic) or self._carried(event, source)
         if path is None:
             return
         kind = event.kind
@@ -94,7 +96,7 @@ class EventFlow:
         Order is kept within each contract, and a venue has one contract of a symbol: so within each lane, too.
         """
         for number, records in told.items():
-            path = self._paths.get(number << 16 | _TRADES) or self._path_of(event_of(records[0]), source)
+            path = self._paths[source].get(number << 16 | _TRADES) or self._carried(event_of(records[0]), source)
             if path is None:
                 continue
             if overlap is not None:
@@ -115,7 +117,7 @@ class EventFlow:
 
     def pass_on(self, event: Event, source: str) -> None:
         """A fact that another source than its feed's own adds to it: it says nothing of how that feed does."""
-        path = self._paths.get(event.instrument << 16 | event.topic) or self._path_of(event, source)
+        path = self._path_of(event, source)
         if path is not None:
             path.lane.add(event)
             self.events += 1
@@ -135,14 +137,24 @@ class EventFlow:
         if lane is None:
             return None
         feed = Feed(Venue(event.venue), Topic(event.topic), lane.symbol)
-        path = _Path(lane, feed, self._feeds.state_of(feed, source, self._time.now_ns))
-        self._paths[event.instrument << 16 | event.topic] = path
+        return _Path(lane, feed, self._feeds.state_of(feed, source, self._time.now_ns))
+
+    def _carried(self, event: Event, source: str) -> _Path | None:
+        """The way of what this source carries. None for the rest: a stream that moved to another link is told by both
+        of them for a moment, and for long when the venue did not hear our cancellation."""
+        path = self._path_of(event, source)
+        if path is None or path.feed not in self._feeds.sources[source].feeds:
+            return None
+        self._paths[source][event.instrument << 16 | event.topic] = path
         return path
 
     def _owns_series(self, feed: Feed, source: str) -> bool:
-        """Open interest of a contract comes from one source: a second one would be counted twice, so it is refused."""
-        owner = self._series.setdefault(feed, source)
-        if owner == source:
+        """Open interest of a contract comes from one source: a second one would be counted twice, so it is refused for
+        as long as the first one carries it (contracts move between links when symbols come and go)."""
+        owner = self._series.get(feed, source)
+        carrying = self._feeds.sources.get(owner)
+        if owner == source or carrying is None or feed not in carrying.feeds:
+            self._series[feed] = source
             return True
         self.refused_series += 1
         if self.refused_series & (self.refused_series - 1) == 0:
@@ -151,11 +163,6 @@ class EventFlow:
                 extra=fields(owner=owner, refused=source, symbol=feed.symbol, times=self.refused_series),
             )
         return False
-
-    def release_series(self, source: str) -> None:
-        """A source is no longer wanted: another may carry on what it carried."""
-        for feed in [feed for feed, owner in self._series.items() if owner == source]:
-            del self._series[feed]
 
     def note_lag(self, venue: Venue, event: Event) -> None:
         """How late the newest fact of a read came; a moving mean."""

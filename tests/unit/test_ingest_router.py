@@ -165,6 +165,9 @@ def test_a_closing_notice_becomes_an_order_to_rotate(desk: Desk) -> None:
 
 @pytest.mark.finding("M19")
 def test_a_second_source_of_a_contracts_open_interest_is_refused(desk: Desk) -> None:
+    for name in ("poll-1", "poll-2"):
+        carried = [(Feed(Venue.BINANCE, Topic.OPEN_INTEREST, "BTC"), False)]
+        desk.feeds.follow(f"binance/{name}", SourceState(Venue.BINANCE, name, False), carried, desk.router.time.now_ns)
     for _ in range(3):
         desk.handoff.announce(Polled("binance/poll-1", desk.clock.now_ns(), level("1000")))
         desk.handoff.announce(Polled("binance/poll-2", desk.clock.now_ns(), level("2000")))
@@ -252,7 +255,7 @@ def test_the_router_belongs_to_one_thread(desk: Desk) -> None:
     caught: list[BaseException] = []
 
     def intrude() -> None:
-        for entry in (desk.turn, desk.router.stop, lambda: desk.router.release_series("x")):
+        for entry in (desk.turn, desk.router.stop, lambda: desk.router.use(desk.table, {})):
             try:
                 entry()
             except WrongThread as error:
@@ -270,7 +273,8 @@ def test_many_threads_hand_over_while_the_router_counts_and_paints(desk: Desk) -
     for source in sources:
         plan = LinkPlan(Venue.BINANCE, source, "ws://x", ())
         desk.router.listeners[source] = Listener(Venue.BINANCE, ADAPTERS[Venue.BINANCE], queue.SimpleQueue(), plan)
-        desk.feeds.follow(source, SourceState(Venue.BINANCE, source, True), (), desk.router.time.now_ns)
+        carried = [(Feed(Venue.BINANCE, topic, "BTC"), False) for topic in (Topic.TRADE, Topic.MARK_PRICE)]
+        desk.feeds.follow(source, SourceState(Venue.BINANCE, source, True), carried, desk.router.time.now_ns)
     failures: list[BaseException] = []
     stop, rounds = threading.Event(), 120
 
@@ -311,7 +315,8 @@ def test_a_link_of_trades_reads_runs_and_whatever_stands_between_them(desk: Desk
     streams = tuple(Stream(f"{symbol.lower()}usdt@aggTrade", Topic.TRADE, (symbol,)) for symbol in NAMES)
     plan = LinkPlan(Venue.BINANCE, "trades", "ws://x", streams)
     desk.router.listeners["binance/trades"] = Listener(Venue.BINANCE, ADAPTERS[Venue.BINANCE], orders, plan)
-    desk.feeds.follow("binance/trades", SourceState(Venue.BINANCE, "trades", True), (), desk.router.time.now_ns)
+    carried = [(Feed(Venue.BINANCE, Topic.TRADE, symbol), False) for symbol in NAMES]
+    desk.feeds.follow("binance/trades", SourceState(Venue.BINANCE, "trades", True), carried, desk.router.time.now_ns)
     wrapped = [
         msgspec.json.encode({"stream": "s", "data": trade(number, symbol=("BTCUSDT", "ETHUSDT")[number % 2])})
         for number in range(8)
