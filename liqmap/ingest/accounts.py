@@ -38,7 +38,8 @@ _ANOTHERS_PROBE_S: Final = 1.0
 """How long who may not ask for all waits before it looks again."""
 
 LONGEST_S: Final = 3 * 86_400.0
-"""The longest ban any venue documents. What a file says beyond it was written by another clock."""
+"""The longest ban any venue documents. What a file says beyond it was written by another clock, what an answer says
+beyond it is a mistake."""
 
 
 class Hold(Enum):

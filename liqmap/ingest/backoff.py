@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Final
 
 from liqmap.exchanges.adapter import Refusal, RefusalKind
+from liqmap.ingest.accounts import LONGEST_S
 
 TOO_FAST_S: Final = 120.0
 """Least wait after 418 or 429: the shortest ban of Binance, and what other clients keep to."""
@@ -36,14 +37,16 @@ class Backoff:
     def next_s(self, refusal: Refusal | None = None) -> float:
         """Seconds until the next try; each call doubles the ceiling of the following one.
 
-        What the venue asks for (Retry-After, the least wait of that kind of refusal) comes first, the jitter on top.
+        What the venue asks for (Retry-After, the least wait of that kind of refusal) comes first, the jitter on top;
+        a time that no venue means (LONGEST_S) is not waited out.
         """
         ceiling_s = min(self._ceiling_s, self._first_s * 2.0 ** min(self._tries, _MOST_DOUBLINGS))
         self._tries += 1
         jitter_s = max(_LEAST_S, self._draw() * ceiling_s)
         if refusal is None:
             return jitter_s
-        return max(refusal.retry_after_s or 0.0, _LEAST_S_BY_KIND.get(refusal.kind, 0.0)) + jitter_s
+        told_s = min(refusal.retry_after_s or 0.0, LONGEST_S)
+        return max(told_s, _LEAST_S_BY_KIND.get(refusal.kind, 0.0)) + jitter_s
 
     def reset(self) -> None:
         """Data came for long enough."""

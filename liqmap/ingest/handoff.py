@@ -234,6 +234,8 @@ class Handoff:
         """Hand over something that is no frame, behind the frames of its source; never waits."""
         with self._changed:
             self._lines.get(message.source, self._words).items.append(message)
+            if isinstance(message, Ended):
+                self._note_behind(message.source, behind=False)  # who is gone reads no more
             self._count_in()
 
     def give(self, frames: Frames | BadFrames, cargo: Cargo = Cargo.FACTS, behind: bool = False) -> bool:

@@ -60,7 +60,7 @@ class Delivering:
 
 @dataclass(frozen=True, slots=True)
 class Rotate:
-    """That connection will end soon: have another one before."""
+    """That connection will end soon, or something on it stays silent: have another one before."""
 
     connection: int
     reason: str
@@ -136,13 +136,19 @@ def hold(link: Link) -> None:
         ending = live(link, backoff, said)
         if ending.asked:
             continue
-        delay_s = backoff.next_s(ending.refusal)
+        delay_s = _delay_s(link, backoff, ending.refusal)
         state = LinkState.REFUSED if ending.gap is GapReason.REFUSED else LinkState.BACKOFF
-        if ending.refusal is not None:
-            link.account.refused(ending.refusal, link.clock.monotonic_ns(), delay_s, handshake=True)
         said.change(state, ending.reason, delay_s)
         link.clock.wait(link.stop, delay_s)
     said.change(LinkState.STOPPED, "asked to stop")
+
+
+def _delay_s(link: Link, backoff: Backoff, refusal: Refusal | None) -> float:
+    """How long to wait after a failure. A refused handshake is the affair of every link of the venue."""
+    delay_s = backoff.next_s(refusal)
+    if refusal is not None:
+        link.account.refused(refusal, link.clock.monotonic_ns(), delay_s, handshake=True)
+    return delay_s
 
 
 def live(link: Link, backoff: Backoff, said: "_Saying") -> Ending:
@@ -169,7 +175,7 @@ def live(link: Link, backoff: Backoff, said: "_Saying") -> Ending:
                 if socket.sustained():
                     backoff.reset()
             if successor is None and socket.rotation_due():
-                successor = _successor_of(link, socket)
+                successor = _successor_of(link, socket, backoff)
             elif successor is not None and (successor.delivering or successor.overdue()):
                 socket, successor = _handed_over(socket, successor)
     except TransportError as error:
@@ -292,7 +298,7 @@ def _served(successor: _Connection) -> _Connection | None:
     return successor
 
 
-def _successor_of(link: Link, socket: _Connection) -> _Connection | None:
+def _successor_of(link: Link, socket: _Connection, backoff: Backoff) -> _Connection | None:
     """Open the next connection beside this one; None (and a later try) when that fails, or may not be tried now."""
     held_s, _ = link.account.connect(link.clock.monotonic_ns())
     if held_s > 0:
@@ -302,7 +308,11 @@ def _successor_of(link: Link, socket: _Connection) -> _Connection | None:
         successor = _Connection(link)
     except TransportError as error:
         log.warning("rotation failed", extra=fields(link=link.source, reason=str(error)))
+        refusal = _refused(link, error).refusal if isinstance(error, HandshakeRefused) else None
+        if refusal is not None:
+            socket.rotate_in(max(_delay_s(link, backoff, refusal), _ROTATION_AGAIN_S))
         return None
+    link.account.served(handshake=True)
     log.info("rotating", extra=fields(link=link.source, reason=socket.rotate_reason))
     return successor
 

@@ -213,7 +213,11 @@ def _open_socket(url: str, timeout_s: float) -> socket.socket:
         raise CannotResolve(f"cannot resolve {host}") from error
     failure = "no address"
     for family, kind, protocol, _, address in addresses:
-        raw = socket.socket(family, kind, protocol)
+        try:
+            raw = socket.socket(family, kind, protocol)
+        except OSError as error:  # an address of a family that this machine does not have, or no descriptor left
+            failure = _words(error)
+            continue
         try:
             # Before connect, or the window is negotiated without it.
             raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _SOCKET_BUFFER)
