@@ -25,8 +25,6 @@ class Listener:
     overlap: Overlap | None = None
     told_ns: dict[int, int] = field(default_factory=dict)
     repeats: Repeats = field(default_factory=Repeats)
-    probed: bool = True
-    """False: it carries quiet streams only, so anything at all confirms it."""
     is_tape: bool = field(init=False)
     """It carries trades only, and does so for ever: changes of its plan are other symbols."""
     numbers: TapeNumbers | None = field(init=False)
@@ -35,6 +33,11 @@ class Listener:
     def __post_init__(self) -> None:
         self.is_tape = cargo_of(self.plan) is Cargo.TRADES
         self.numbers = TapeNumbers() if any(stream.counted for stream in self.plan.streams) else None
+
+    @property
+    def probed(self) -> bool:
+        """False: it carries quiet streams only (now; a plan changes), so anything at all confirms it."""
+        return any(not stream.quiet for stream in self.plan.streams)
 
     def lost(self, told: Mapping[int, Sequence[bytes]]) -> Iterator[tuple[int, int]]:
         """(contract, how many) of the trades that are missing before or among these: none while two connections tell

@@ -43,10 +43,11 @@ from liqmap.ingest.handoff import (
     PollFailed,
 )
 from liqmap.ingest.lanes import Lane
-from liqmap.ingest.link import Delivering
+from liqmap.ingest.link import Delivering, Rotate
 from liqmap.ingest.listener import Listener
 from liqmap.ingest.merge import Overlap
 from liqmap.ingest.remarks import heed
+from liqmap.ingest.remedy import Remedy
 from liqmap.ingest.replies import Replies
 from liqmap.ingest.set_aside import SetAside
 from liqmap.logs import fields
@@ -104,6 +105,7 @@ class Router:
         self.set_aside = SetAside(feeds, quarantine)
         self.desk = DepthDesk(feeds, self.flow, lambda source, order: self.listeners[source].orders.put(order))
         self.replies = Replies(feeds, self.time, self.flow, self.set_aside, self.desk)
+        self._remedy = Remedy()
         self._next_tick_ns = self._next_look_ns = 0
         self.frame_log: FrameLog | None = None
         self._owner: int | None = None
@@ -187,6 +189,10 @@ class Router:
                 "feed is silent",
                 extra=fields(venue=feed.venue.name.lower(), topic=feed.topic.name.lower(), symbol=feed.symbol),
             )
+        for source, feed in self._remedy.look(self.feeds, now_ns):
+            connection = max(self.listeners[source].sessions, default=0)
+            why = f"{feed.topic.name.lower()} {feed.symbol} is silent"
+            self.listeners[source].orders.put(Rotate(connection, why))
         for listener in self.listeners.values():
             if listener.overlap is not None and listener.overlap.is_over(now_ns):
                 listener.overlap = None
@@ -361,8 +367,3 @@ class Router:
             if fact.instrument in refused:
                 refused[fact.instrument] += 1
         return False
-
-    def release_series(self, source: str) -> None:
-        """A source is no longer wanted: another may carry on its open interest."""
-        self._own()
-        self.flow.release_series(source)

@@ -203,10 +203,10 @@ class Switchboard:
             orders,
             threading.Event(),
         )
-        probed = any(not stream.quiet for stream in plan.streams)
-        self._router.listeners[source] = Listener(plan.venue, adapter, orders, plan, probed=probed)
+        self._router.listeners[source] = Listener(plan.venue, adapter, orders, plan)
         self._follow_link(source, plan)
-        thread = threading.Thread(target=links.hold, args=(link,), name=source, daemon=True)
+        before = next((ending for ending in reversed(self._ending) if ending.name == source), None)
+        thread = threading.Thread(target=_hold_after, args=(before, link), name=source, daemon=True)
         self._links[source] = _RunningLink(link, thread)
         self._around.start(thread)
 
@@ -238,7 +238,6 @@ class Switchboard:
         running.link.stop.set()
         self._ending.append(running.thread)
         del self._router.listeners[source]
-        self._router.release_series(source)
         self._router.feeds.unfollow(source, self._router.time.now_ns)
 
     # Polls --------------------------------------------------------------------------------------------------------
@@ -265,7 +264,6 @@ class Switchboard:
         }
         for source in present.keys() - wanted.keys():
             del router.replies.askers[source]
-            router.release_series(source)
             router.feeds.unfollow(source, router.time.now_ns)
         for source, plan in wanted.items():
             router.replies.askers[source] = Asker(plan, adapter)
@@ -335,6 +333,14 @@ class Switchboard:
             self._pollers[venue] = _RunningPoller(poller, thread)
             around.start(thread)
         return self._pollers[venue].poller
+
+
+def _hold_after(before: threading.Thread | None, link: Link) -> None:
+    """Hold a link once the one of the same name that it replaces has said its last word: messages carry the name, so
+    the end of the old one would be taken for an end of the new one."""
+    if before is not None:
+        before.join()
+    links.hold(link)
 
 
 def _wanted(config: Config) -> dict[str, dict[Venue, str]]:
