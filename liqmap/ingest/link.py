@@ -187,9 +187,10 @@ def live(link: Link, backoff: Backoff, said: "_Saying") -> Ending:
 
 
 class _Connection:
-    """An open socket with its deadlines. Raises TransportError when it cannot be made."""
+    """An open socket with its deadlines. Raises TransportError when it cannot be made. `beside`: another one of the
+    link stands."""
 
-    def __init__(self, link: Link) -> None:
+    def __init__(self, link: Link, beside: bool = False) -> None:
         self.link = link
         self._transport: Transport = link.connect(link.plan.url)
         link.connections += 1
@@ -210,7 +211,7 @@ class _Connection:
         try:
             self.say(link.plan.subscribe)
         except TransportError as error:
-            self.end(Ending(str(error)))
+            self.end(Ending(str(error)), last=not beside)
             raise
 
     def _planned_rotation(self, link: Link) -> int:
@@ -305,7 +306,7 @@ def _successor_of(link: Link, socket: _Connection, backoff: Backoff) -> _Connect
         socket.rotate_in(held_s)
         return None
     try:
-        successor = _Connection(link)
+        successor = _Connection(link, beside=True)
     except TransportError as error:
         log.warning("rotation failed", extra=fields(link=link.source, reason=str(error)))
         refusal = _refused(link, error).refusal if isinstance(error, HandshakeRefused) else None

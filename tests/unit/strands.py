@@ -36,7 +36,7 @@ class Strands(ManualClock):
                 self.pause(0.25)
 
         thread.run = runs  # type: ignore[method-assign]
-        thread.join = joins  # type: ignore[method-assign]
+        setattr(thread, "join", joins)  # noqa: B010 - the type checker knows another name of its argument
         thread.start()
 
     def pause(self, seconds: float) -> None:

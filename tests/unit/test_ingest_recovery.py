@@ -5,6 +5,7 @@ import queue
 import socket
 import threading
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +23,10 @@ from liqmap.ingest.feeds import SourceState
 from liqmap.ingest.gaps import Feed
 from liqmap.ingest.handoff import Cargo, Ended, Frames, Handoff, LinkState, PollFailed
 from liqmap.ingest.link import Delivering, Rotate
+from liqmap.ingest.listener import Listener
 from liqmap.ingest.merge import Bars
 from liqmap.ingest.replies import Asker
-from liqmap.ingest.listener import Listener
-from liqmap.ingest.transport import CannotConnect, HandshakeRefused, WebsocketConnector
+from liqmap.ingest.transport import CannotConnect, ConnectionLost, HandshakeRefused, Transport, WebsocketConnector
 from tests.unit import test_ingest_link as linked
 from tests.unit.router_desk import Desk, mark, trade
 from tests.unit.test_ingest_link import SETTINGS, data, seconds
@@ -200,7 +201,7 @@ def test_a_stream_that_stays_silent_while_its_connection_speaks_is_asked_for_on_
         told += [second for order in rotations(desk) if order == Rotate(1, "trade BTC is silent")]
     silent_s = SETTINGS.silent_after_s * 2
     assert told[0] == pytest.approx(silent_s + 60.0, abs=2.0)
-    assert [later - earlier for earlier, later in zip(told, told[1:], strict=False)][:4] == [600, 1200, 2400, 3600]
+    assert [later - earlier for earlier, later in pairwise(told)][:4] == [600, 1200, 2400, 3600]
 
 
 def test_a_silence_that_ends_soon_moves_nobody(desk: Desk) -> None:
@@ -214,3 +215,26 @@ def test_a_silence_that_ends_soon_moves_nobody(desk: Desk) -> None:
         desk.feeds.note(Feed(Venue.OKX, Topic.TRADE, "BTC"), FACTS, desk.router.time.now_ns)
         desk.turn()
         assert not rotations(desk)
+
+
+def test_a_successor_whose_first_words_fail_takes_nothing_away_from_the_connection_that_stands() -> None:
+    class Deaf(linked.ScriptedTransport):
+        def send(self, text: str) -> None:
+            raise ConnectionLost(f"cannot send: {text}")
+
+    world = linked.World(linked.ROTATING, [seconds(data, 110)])
+    first = world.link.connect
+
+    def connect(url: str) -> Transport:
+        return first(url) if world.link.connections == 0 else Deaf(world, [])
+
+    def from_the_first(world: linked.World) -> list[bytes]:
+        world.order(Delivering(1))
+        if world.clock.monotonic_ns() > 105 * S:
+            world.link.stop.set()
+        return [b"data"]
+
+    world.lives = [[from_the_first] * 1000]
+    world.link.connect = connect
+    ended = [message for message in world.run() if isinstance(message, Ended)]
+    assert [(one.connection, one.last) for one in ended] == [(2, False), (1, True)]
