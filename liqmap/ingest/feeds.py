@@ -38,6 +38,9 @@ _GRAVER: Final = {
 }
 """What an open gap is called anew for. Silence stays silence while the link tries again and again."""
 
+_STANDING: Final = (LinkState.UP, LinkState.OPEN)
+"""A connection is open: what it carries should speak."""
+
 _MS: Final = 1_000_000
 
 
@@ -156,7 +159,8 @@ class Feeds:
 
     def _begin(self, feed: Feed, source: str, quiet: bool, now_ns: int, every_s: float) -> None:
         if feed not in self.feeds:
-            self.feeds[feed] = FeedState(source, quiet, now_ns, every_s)
+            stands = self.sources[source].state in _STANDING  # no opening will come that it could be heard from
+            self.feeds[feed] = FeedState(source, quiet, now_ns, every_s, heard_ns=now_ns if stands else -1)
             if feed.symbol:
                 self._missed_before(feed, now_ns)
                 self._miss(feed, GapReason.NOT_CONNECTED)
@@ -308,7 +312,7 @@ class Feeds:
         if state.quiet:
             return self._probes_are_silent(state, now_ns)
         source = self.sources.get(state.source)
-        if source is None or (state.heard_ns < 0 and source.state not in (LinkState.UP, LinkState.OPEN)):
+        if source is None or (state.heard_ns < 0 and source.state not in _STANDING):
             return False
         slowness = _BOOK_AT_REST if feed.topic is Topic.DEPTH and not witnesses.trades(feed) else None
         return self._rests(feed, state, now_ns, slowness) and witnesses.expect(feed)

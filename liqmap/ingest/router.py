@@ -189,9 +189,8 @@ class Router:
                 "feed is silent",
                 extra=fields(venue=feed.venue.name.lower(), topic=feed.topic.name.lower(), symbol=feed.symbol),
             )
-        for source, feed in self._remedy.look(self.feeds, now_ns):
+        for source, why in self._remedy.look(self.feeds, now_ns):
             connection = max(self.listeners[source].sessions, default=0)
-            why = f"{feed.topic.name.lower()} {feed.symbol} is silent"
             self.listeners[source].orders.put(Rotate(connection, why))
         for listener in self.listeners.values():
             if listener.overlap is not None and listener.overlap.is_over(now_ns):

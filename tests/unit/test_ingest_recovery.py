@@ -204,6 +204,26 @@ def test_a_stream_that_stays_silent_while_its_connection_speaks_is_asked_for_on_
     assert [later - earlier for earlier, later in pairwise(told)][:4] == [600, 1200, 2400, 3600]
 
 
+def test_a_subscription_that_was_refused_is_asked_for_on_another_connection(desk: Desk) -> None:
+    desk.open()
+    desk.feeds.sources[FACTS].state = LinkState.UP
+    for second in range(63):
+        desk.feeds.sources[FACTS].complaint = "venue says: -1 too many requests"
+        desk.clock.advance(1.0)
+        desk.frames(mark(60_000.0 + second % 2, at_ms=desk.clock.now_ns() // 1_000_000))
+        desk.turn()
+    assert rotations(desk) == [Rotate(1, "venue says: -1 too many requests")]
+
+
+def test_a_stream_that_is_added_to_an_open_connection_and_never_speaks_is_silent() -> None:
+    world, added = World("BTC"), Feed(Venue.OKX, Topic.TRADE, "ETH")
+    world.link(Venue.BYBIT, "eth", [(Feed(Venue.BYBIT, Topic.TRADE, "ETH"), False)])
+    world.run(60.0, set())
+    carried = [(Feed(Venue.OKX, Topic.TRADE, "BTC"), False), (added, False)]
+    world.feeds.follow("okx/trade", world.feeds.sources["okx/trade"], carried, world.now_ns)
+    assert world.run(60.0, {added}) == {added}
+
+
 def test_a_silence_that_ends_soon_moves_nobody(desk: Desk) -> None:
     desk.open()
     desk.feeds.sources[FACTS].state = LinkState.UP
