@@ -27,7 +27,7 @@ class _Case:
 
     since_ns: int
     next_ns: int
-    wait_ns: int = _AGAIN_NS
+    wait_ns: int
 
 
 class Remedy:
@@ -48,7 +48,7 @@ class Remedy:
                 if case is not None:
                     self._is_well(source, case, now_ns)
             elif case is None:
-                self._cases[source] = _Case(now_ns, now_ns + _LASTING_NS)
+                self._cases[source] = _Case(now_ns, now_ns + _LASTING_NS, _AGAIN_NS)
             elif now_ns - case.since_ns >= _LASTING_NS and now_ns >= case.next_ns:
                 case.next_ns, case.wait_ns = now_ns + case.wait_ns, min(2 * case.wait_ns, _MOST_NS)
                 yield source, why
