@@ -108,7 +108,7 @@ class EventFlow:
 
     def skipped(self, contract: int, source: str, count: int) -> None:
         """So many trades of it were lost before those that came now."""
-        path = self._paths.get(contract << 16 | _TRADES)
+        path = self._paths[source].get(contract << 16 | _TRADES)
         if path is None:
             return
         said = {"source": source, "symbol": path.feed.symbol, "trades": count}

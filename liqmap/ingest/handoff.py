@@ -232,9 +232,10 @@ class Handoff:
 
     def announce(self, message: Message) -> None:
         """Hand over something that is no frame, behind the frames of its source; never waits."""
+        gone = isinstance(message, Ended)
         with self._changed:
             self._lines.get(message.source, self._words).items.append(message)
-            if isinstance(message, Ended):
+            if gone:
                 self._note_behind(message.source, behind=False)  # who is gone reads no more
             self._count_in()
 

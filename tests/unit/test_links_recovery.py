@@ -79,21 +79,30 @@ class Socket:
         self.ended = True
         self.life.sockets.remove(self)
 
-    def tell(self, at_ms: int) -> None:
+    def tell(self, at_ms: int, print_number: int) -> None:
         """A frame of each stream that speaks."""
         if not self.mute:
-            said = (_frame(name, at_ms) for name in self.streams)
+            said = (_frame(name, at_ms, print_number) for name in self.streams)
             self.waiting += [json.dumps(frame).encode() for frame in said if frame is not None]
 
 
-def _frame(stream: str, at_ms: int) -> dict[str, Any] | None:
+def _frame(stream: str, at_ms: int, print_number: int) -> dict[str, Any] | None:
     """What a venue says on a stream at that time; None: nothing, it is a quiet one."""
     coin, _, what = stream.partition("@")
     if what.startswith("markPrice"):
         return {"e": "markPriceUpdate", "E": at_ms, "s": coin.upper(), "p": "9", "i": "9", "r": "0.0001", "T": at_ms}
     if what in ("aggTrade", "trade"):
         number = "a" if what == "aggTrade" else "t"
-        print_ = {"e": what, "E": at_ms, "s": coin.upper(), number: at_ms, "p": "9", "q": "1", "T": at_ms, "m": True}
+        print_ = {
+            "e": what,
+            "E": at_ms,
+            "s": coin.upper(),
+            number: print_number,
+            "p": "9",
+            "q": "1",
+            "T": at_ms,
+            "m": True,
+        }
         return print_ | ({"X": "MARKET"} if what == "trade" else {})
     topic, _, name = stream.partition(".")
     if topic == "publicTrade":
@@ -122,6 +131,7 @@ class Life:
         self.draw = random.Random(seed)
         self.clock = Strands(self.draw)
         self.sockets: list[Socket] = []
+        self.prints = 0
         self.loses = 0
         """So many of the texts that are sent next reach nobody."""
         self.refusal: Exception | None = None
@@ -175,8 +185,9 @@ class Life:
         for turn in range(int(seconds / STEP_S)):
             self.clock.step(STEP_S)
             if turn % 2 == 0:
+                self.prints += 1
                 for socket in self.sockets:
-                    socket.tell(self.clock.now_ns() // 1_000_000)
+                    socket.tell(self.clock.now_ns() // 1_000_000, self.prints)
             if self.router.turn(0):
                 self.switchboard.check()
 
