@@ -1,13 +1,22 @@
 """One HTTP GET behind a small interface. Proxies and credentials of the environment are not used, redirects are not
-followed, replies have a largest size."""
+followed, replies have a largest size and a longest time."""
 
-from collections.abc import Mapping
+import socket
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from typing import Final, NamedTuple, Protocol
 from urllib.parse import urlsplit
 
 import requests
+from requests.adapters import HTTPAdapter
+from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.connection import HTTPConnection, HTTPSConnection
 
 _MAX_REPLY_BYTES: Final = 32 * 1024 * 1024
+_WHOLE: Final = 3.0
+"""How many times the patience with one read the whole request may take: a reply that drips would never time out, and
+everything else that is asked of the venue waits behind it."""
 
 
 class FetchError(Exception):
@@ -33,25 +42,87 @@ class Fetcher(Protocol):
 
 
 class RequestsFetcher:
-    """By requests. `timeout_s` holds for connecting and for every read; replies have a largest size."""
+    """By requests. `timeout_s` holds for connecting and for every read, three times that for all of it."""
 
     def __init__(self, timeout_s: float) -> None:
         self._timeout_s = timeout_s
+        self._socket: socket.socket | None = None
         self._session = requests.Session()
         self._session.trust_env = False
+        for scheme in ("http://", "https://"):
+            self._session.mount(scheme, _adapter(self._connected))
 
     def get(self, url: str) -> Reply:
         """Raises FetchError."""
-        try:
-            with self._session.get(url, timeout=self._timeout_s, allow_redirects=False, stream=True) as response:
-                headers = {key.lower(): value for key, value in response.headers.items()}
-                return Reply(response.status_code, headers, _bounded_body(response))
-        except requests.RequestException as error:
-            raise FetchError(_words(url, error)) from error
+        with self._deadline() as passed:
+            try:
+                reply = self._get(url)
+            except requests.RequestException as error:
+                if not passed.is_set():
+                    raise FetchError(_words(url, error)) from error
+        if passed.is_set():  # also when what came until then looks like a reply
+            raise FetchError(f"reply of more than {_WHOLE * self._timeout_s:g} s")
+        return reply
+
+    def _get(self, url: str) -> Reply:
+        with self._session.get(url, timeout=self._timeout_s, allow_redirects=False, stream=True) as response:
+            headers = {key.lower(): value for key, value in response.headers.items()}
+            return Reply(response.status_code, headers, _bounded_body(response))
 
     def close(self) -> None:
         """Close the session's sockets."""
         self._session.close()
+
+    def _connected(self, opened: socket.socket) -> None:
+        self._socket = opened
+
+    @contextmanager
+    def _deadline(self) -> Iterator[threading.Event]:
+        """Whatever is read meanwhile ends when the time is over: the event tells that it was."""
+        passed = threading.Event()
+
+        def cut() -> None:
+            passed.set()
+            if self._socket is not None:
+                _shut(self._socket)
+
+        timer = threading.Timer(_WHOLE * self._timeout_s, cut)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield passed
+        finally:
+            timer.cancel()
+
+
+def _shut(opened: socket.socket) -> None:
+    """Wake who reads from it. Below TLS, whose own shutdown is not for another thread."""
+    with suppress(OSError):  # it was closed by then
+        socket.socket.shutdown(opened, socket.SHUT_RDWR)
+
+
+def _adapter(connected: Callable[[socket.socket], None]) -> HTTPAdapter:
+    """One that tells of each socket it opens."""
+
+    class Plain(HTTPConnection):
+        def connect(self) -> None:
+            super().connect()
+            connected(self.sock)
+
+    class Tls(HTTPSConnection):
+        def connect(self) -> None:
+            super().connect()
+            connected(self.sock)
+
+    class PlainPool(HTTPConnectionPool):
+        ConnectionCls = Plain
+
+    class TlsPool(HTTPSConnectionPool):
+        ConnectionCls = Tls
+
+    adapter = HTTPAdapter()
+    adapter.poolmanager.pool_classes_by_scheme = {"http": PlainPool, "https": TlsPool}
+    return adapter
 
 
 def _bounded_body(response: requests.Response) -> bytes:
