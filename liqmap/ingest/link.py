@@ -60,10 +60,12 @@ class Delivering:
 
 @dataclass(frozen=True, slots=True)
 class Rotate:
-    """That connection will end soon, or something on it stays silent: have another one before."""
+    """That connection will end soon, or something on it stays silent: have another one before. Unless it is `closing`
+    try once: who asks will ask again, and while a connection is made nobody reads from the one that stands."""
 
     connection: int
     reason: str
+    closing: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,14 +197,14 @@ class _Connection:
         self._transport: Transport = link.connect(link.plan.url)
         link.connections += 1
         self.number = link.connections
-        self.delivering = False
+        self.delivering = self._once = False
         self._opened_ns = self._heard_ns = self._data_ns = self._spoke_ns = link.clock.monotonic_ns()
         self._first_data_ns = 0
         probes = {stream.topic for stream in link.plan.streams if not stream.quiet}
         self._probed = bool(probes)
         self._patience_s = link.settings.probe_timeout_s * (_TRADE_PATIENCE if probes == {Topic.TRADE} else 1.0)
         self._cargo = cargo_of(link.plan)
-        self.rotate_reason = ""
+        self.rotate_reason = self._notice = self._wish = ""
         self._rotate_ns = self._planned_rotation(link)
         self._rotate_again_s = _ROTATION_AGAIN_S
         self._pace = Pace(link.adapter.limits)
@@ -257,20 +259,26 @@ class _Connection:
         """It is time to open the next one."""
         now_ns = self.link.clock.monotonic_ns()
         if self._rotate_ns and now_ns >= self._rotate_ns:
-            self.rotate_reason = self.rotate_reason or "planned rotation"
+            self.rotate_reason, self._once = self._notice or "planned rotation", False
             self._rotate_ns = now_ns + int(self._rotate_again_s * 1e9)
             return True
-        return False
+        self.rotate_reason, self._wish, self._once = self._wish, "", True
+        return bool(self.rotate_reason)
 
-    def rotate_now(self, reason: str) -> None:
-        """The venue said that it will close."""
-        self.rotate_reason = reason
-        self._rotate_again_s = _NOTICED_AGAIN_S
-        self._rotate_ns = self.link.clock.monotonic_ns()
+    def rotate_now(self, order: Rotate) -> None:
+        """The venue said that it will close, or another connection may bring what this one does not."""
+        if order.closing:
+            self._notice, self._rotate_again_s = order.reason, _NOTICED_AGAIN_S
+            self._rotate_ns = self.link.clock.monotonic_ns()
+        else:
+            self._wish = order.reason
 
-    def rotate_in(self, seconds: float) -> None:
+    def rotate_in(self, seconds: float, tried: bool) -> None:
         """It is not possible now."""
-        self._rotate_ns = self.link.clock.monotonic_ns() + int(seconds * 1e9)
+        if not self._once:
+            self._rotate_ns = self.link.clock.monotonic_ns() + int(seconds * 1e9)
+        elif not tried:
+            self._wish = self.rotate_reason
 
     def overdue(self) -> bool:
         """As a successor: it should have delivered by now."""
@@ -303,7 +311,7 @@ def _successor_of(link: Link, socket: _Connection, backoff: Backoff) -> _Connect
     """Open the next connection beside this one; None (and a later try) when that fails, or may not be tried now."""
     held_s, _ = link.account.connect(link.clock.monotonic_ns())
     if held_s > 0:
-        socket.rotate_in(held_s)
+        socket.rotate_in(held_s, tried=False)
         return None
     try:
         successor = _Connection(link, beside=True)
@@ -311,7 +319,7 @@ def _successor_of(link: Link, socket: _Connection, backoff: Backoff) -> _Connect
         log.warning("rotation failed", extra=fields(link=link.source, reason=str(error)))
         refusal = _refused(link, error).refusal if isinstance(error, HandshakeRefused) else None
         if refusal is not None:
-            socket.rotate_in(max(_delay_s(link, backoff, refusal), _ROTATION_AGAIN_S))
+            socket.rotate_in(max(_delay_s(link, backoff, refusal), _ROTATION_AGAIN_S), tried=True)
         return None
     link.account.served(handshake=True)
     log.info("rotating", extra=fields(link=link.source, reason=socket.rotate_reason))
@@ -348,7 +356,7 @@ def _obey(link: Link, socket: _Connection, successor: _Connection | None) -> Non
         elif isinstance(order, Say):
             meant.say(order.texts)
         else:
-            meant.rotate_now(order.reason)
+            meant.rotate_now(order)
 
 
 def _refused(link: Link, error: HandshakeRefused) -> Ending:

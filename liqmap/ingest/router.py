@@ -191,7 +191,7 @@ class Router:
             )
         for source, why in self._remedy.look(self.feeds, now_ns):
             connection = max(self.listeners[source].sessions, default=0)
-            self.listeners[source].orders.put(Rotate(connection, why))
+            self.listeners[source].orders.put(Rotate(connection, why, closing=False))
         for listener in self.listeners.values():
             if listener.overlap is not None and listener.overlap.is_over(now_ns):
                 listener.overlap = None

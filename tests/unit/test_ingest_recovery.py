@@ -198,7 +198,7 @@ def test_a_stream_that_stays_silent_while_its_connection_speaks_is_asked_for_on_
         desk.frames(mark(60_000.0 + second % 2, at_ms=desk.clock.now_ns() // 1_000_000))
         desk.feeds.note(Feed(Venue.OKX, Topic.TRADE, "BTC"), FACTS, desk.router.time.now_ns)  # a witness
         desk.turn()
-        told += [second for order in rotations(desk) if order == Rotate(1, "trade BTC is silent")]
+        told += [second for order in rotations(desk) if order == Rotate(1, "trade BTC is silent", closing=False)]
     silent_s = SETTINGS.silent_after_s * 2
     assert told[0] == pytest.approx(silent_s + 60.0, abs=2.0)
     assert [later - earlier for earlier, later in pairwise(told)][:4] == [600, 1200, 2400, 3600]
@@ -212,7 +212,31 @@ def test_a_subscription_that_was_refused_is_asked_for_on_another_connection(desk
         desk.clock.advance(1.0)
         desk.frames(mark(60_000.0 + second % 2, at_ms=desk.clock.now_ns() // 1_000_000))
         desk.turn()
-    assert rotations(desk) == [Rotate(1, "venue says: -1 too many requests")]
+    assert rotations(desk) == [Rotate(1, "venue says: -1 too many requests", closing=False)]
+
+
+@pytest.mark.parametrize("successor", [CannotConnect("nobody listens"), [linked.silence] * 1000], ids=["none", "mute"])
+def test_a_rotation_for_a_silence_is_tried_once(successor: Exception | list[linked.Step]) -> None:
+    """Whoever asks for it asks again, later and later; while a connection is made nobody reads from the one that stands."""
+    begun_s: list[float] = []
+    tried_s: list[float] = []
+
+    def first(world: linked.World) -> list[bytes]:
+        now_s = world.clock.monotonic_ns() / S
+        if not begun_s:
+            begun_s.append(now_s)
+            world.order(Rotate(1, "trade BTC is silent", closing=False))
+        world.order(Delivering(1))
+        tried_s.extend([now_s - begun_s[0]] * (9 - len(world.lives) - len(tried_s)))
+        if now_s > 300.0:
+            world.link.stop.set()
+        return [b"data"]
+
+    planned = replace(linked.ROTATING, rotate_after_s=200.0)
+    world = linked.World(planned, [[first] * 20_000, *[successor] * 9])
+    world.run()
+    assert tried_s[0] < 1.0
+    assert tried_s[1] == pytest.approx(200.0, abs=12.0), "the planned rotation, and no other before"
 
 
 def test_a_stream_that_is_added_to_an_open_connection_and_never_speaks_is_silent() -> None:
