@@ -47,6 +47,7 @@ class RequestsFetcher:
     def __init__(self, timeout_s: float) -> None:
         self._timeout_s = timeout_s
         self._socket: socket.socket | None = None
+        self._passed = threading.Event()
         self._session = requests.Session()
         self._session.trust_env = False
         for scheme in ("http://", "https://"):
@@ -75,11 +76,13 @@ class RequestsFetcher:
 
     def _connected(self, opened: socket.socket) -> None:
         self._socket = opened
+        if self._passed.is_set():
+            _shut(opened)  # resolving and connecting took all the time
 
     @contextmanager
     def _deadline(self) -> Iterator[threading.Event]:
         """Whatever is read meanwhile ends when the time is over: the event tells that it was."""
-        passed = threading.Event()
+        passed = self._passed = threading.Event()
 
         def cut() -> None:
             passed.set()

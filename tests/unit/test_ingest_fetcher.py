@@ -4,6 +4,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 
@@ -60,6 +61,28 @@ def test_a_reply_that_drips_is_given_up_and_the_next_request_is_served(sent: byt
         fetcher.get(url)
     with server(lambda connection, _: connection.sendall(WHOLE)) as url:
         assert fetcher.get(url) == (200, {"x-weight": "7", "content-length": "2"}, b"{}")
+    fetcher.close()
+
+
+def test_a_connection_that_is_made_too_late_is_not_asked_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its reply would have no deadline: that is over."""
+    resolve = socket.getaddrinfo
+
+    def resolves_late(*asked: Any, **how: Any) -> Any:
+        for thread in threading.enumerate():
+            if isinstance(thread, threading.Timer):
+                thread.join()
+        return resolve(*asked, **how)
+
+    asked: list[socket.socket] = []
+    fetcher = RequestsFetcher(TIMEOUT_S)
+    with server(lambda connection, _: (asked.append(connection), connection.sendall(WHOLE))) as url:
+        with monkeypatch.context() as late:
+            late.setattr(socket, "getaddrinfo", resolves_late)
+            with pytest.raises(FetchError, match=r"reply of more than 1\.5 s"):
+                fetcher.get(url)
+        assert not asked
+        assert fetcher.get(url).status == 200
     fetcher.close()
 
 
