@@ -74,8 +74,8 @@ class SourceState:
     is_link: bool
     state: LinkState = LinkState.CONNECTING
     reason: str = ""
-    complaint: str = ""
-    """What the venue said about a subscription, in its words."""
+    complaints: dict[int, str] = field(default_factory=dict)
+    """What the venue said about a subscription, in its words, by connection."""
     delay_s: float = 0.0
     reconnects: int = 0
     frames: int = 0
@@ -85,6 +85,11 @@ class SourceState:
     last_frame_ns: int = -1
     feeds: dict[Feed, None] = field(default_factory=dict)
     """In order: the gaps of a recording that is played again must come in the order in which they came."""
+
+    @property
+    def complaint(self) -> str:
+        """Of the newest connection that has one."""
+        return self.complaints[max(self.complaints)] if self.complaints else ""
 
 
 @dataclass(slots=True)

@@ -31,4 +31,4 @@ def heed(
         complaint = f"venue says: {control.code} {control.text}".strip()
         if source.complaint != complaint:
             log.warning("the venue complains", extra=said)
-        source.complaint = complaint
+        source.complaints[connection] = complaint

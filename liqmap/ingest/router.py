@@ -253,8 +253,9 @@ class Router:
             listener.overlap = listener.overlap or Overlap()
             listener.overlap.ends_ns = None
         source = self.feeds.sources[message.source]
+        if len(listener.sessions) == 1:
+            source.complaints.clear()  # of a connection that ended, kept as the likely reason of its end
         source.opened_ns = self.time.at(message.at_ns)
-        source.complaint = ""
         self.feeds.heard(message.source, self.time.now_ns)
 
     def _ended(self, message: Ended) -> None:
@@ -268,6 +269,8 @@ class Router:
         if message.last:
             listener.overlap = None
             self.feeds.lost(message.source, message.gap, self.time.at(message.at_ns))
+        else:
+            self.feeds.sources[message.source].complaints.pop(message.connection, None)
 
     def _changed(self, message: Changed) -> None:
         source = self.feeds.sources[message.source]

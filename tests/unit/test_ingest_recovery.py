@@ -208,11 +208,28 @@ def test_a_subscription_that_was_refused_is_asked_for_on_another_connection(desk
     desk.open()
     desk.feeds.sources[FACTS].state = LinkState.UP
     for second in range(63):
-        desk.feeds.sources[FACTS].complaint = "venue says: -1 too many requests"
+        desk.frames({"code": -1, "msg": "too many requests", "id": second})
         desk.clock.advance(1.0)
         desk.frames(mark(60_000.0 + second % 2, at_ms=desk.clock.now_ns() // 1_000_000))
         desk.turn()
     assert rotations(desk) == [Rotate(1, "venue says: -1 too many requests", closing=False)]
+
+
+def test_what_a_venue_refused_is_told_until_a_connection_takes_over_on_which_it_did_not(desk: Desk) -> None:
+    desk.open()
+    desk.frames({"code": -1, "msg": "too many requests", "id": 1}, mark())
+    desk.turn()
+    complaint = desk.feeds.sources[FACTS].complaint
+    assert complaint == "venue says: -1 too many requests"
+    desk.open(2)
+    desk.handoff.announce(Ended(FACTS, 2, desk.clock.now_ns(), "no delivery", GapReason.DISCONNECTED, last=False))
+    desk.turn()
+    assert desk.feeds.sources[FACTS].complaint == complaint
+    desk.open(3)
+    desk.frames(mark(60_001.0), connection=3)
+    desk.handoff.announce(Ended(FACTS, 1, desk.clock.now_ns(), "rotated", GapReason.DISCONNECTED, last=False))
+    desk.turn()
+    assert desk.feeds.sources[FACTS].complaint == ""
 
 
 @pytest.mark.parametrize("successor", [CannotConnect("nobody listens"), [linked.silence] * 1000], ids=["none", "mute"])
