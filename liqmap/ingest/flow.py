@@ -6,7 +6,7 @@ counted once by the feeds and once by the alarm on sides.
 
 import logging
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 from typing import Final
 
@@ -53,6 +53,7 @@ class EventFlow:
         self._paths: defaultdict[str, dict[int, _Path]] = defaultdict(dict)
         """By source; only of what that source carries."""
         self._series: dict[Feed, str] = {}
+        self._losses: Counter[Feed] = Counter()
         self.replays = Replays()
         self.bars = Bars()
         self.sides = SideAlarm()
@@ -107,12 +108,15 @@ class EventFlow:
             path.lane.extend(records)
 
     def skipped(self, contract: int, source: str, count: int) -> None:
-        """So many trades of it were lost before those that came now."""
+        """So many trades of it were lost before those that came now. Said the 1st, 2nd, 4th, 8th … time."""
         path = self._paths[source].get(contract << 16 | _TRADES)
         if path is None:
             return
-        said = {"source": source, "symbol": path.feed.symbol, "trades": count}
-        log.warning("trades are missing", extra=fields(**said))
+        self._losses[path.feed] += 1
+        times = self._losses[path.feed]
+        if times & (times - 1) == 0:
+            said = {"source": source, "symbol": path.feed.symbol, "trades": count, "times": times}
+            log.warning("trades are missing", extra=fields(**said))
         self._feeds.skipped(path.feed, self._time.now_ns)
 
     def pass_on(self, event: Event, source: str) -> None:

@@ -75,8 +75,13 @@ def test_a_connection_that_is_made_too_late_is_not_asked_any_more(monkeypatch: p
         return resolve(*asked, **how)
 
     asked: list[socket.socket] = []
+
+    def answer(connection: socket.socket, _over: threading.Event) -> None:
+        asked.append(connection)
+        connection.sendall(WHOLE)
+
     fetcher = RequestsFetcher(TIMEOUT_S)
-    with server(lambda connection, _: (asked.append(connection), connection.sendall(WHOLE))) as url:
+    with server(answer) as url:
         with monkeypatch.context() as late:
             late.setattr(socket, "getaddrinfo", resolves_late)
             with pytest.raises(FetchError, match=r"reply of more than 1\.5 s"):

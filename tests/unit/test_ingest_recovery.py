@@ -26,6 +26,7 @@ from liqmap.ingest.link import Delivering, Rotate
 from liqmap.ingest.listener import Listener
 from liqmap.ingest.merge import Bars
 from liqmap.ingest.replies import Asker
+from liqmap.ingest.tape_numbers import TapeNumbers
 from liqmap.ingest.transport import CannotConnect, ConnectionLost, HandshakeRefused, Transport, WebsocketConnector
 from tests.unit import test_ingest_link as linked
 from tests.unit.router_desk import Desk, mark, trade
@@ -234,7 +235,7 @@ def test_what_a_venue_refused_is_told_until_a_connection_takes_over_on_which_it_
 
 @pytest.mark.parametrize("successor", [CannotConnect("nobody listens"), [linked.silence] * 1000], ids=["none", "mute"])
 def test_a_rotation_for_a_silence_is_tried_once(successor: Exception | list[linked.Step]) -> None:
-    """Whoever asks for it asks again, later and later; while a connection is made nobody reads from the one that stands."""
+    """Whoever asks for it asks again, less and less often; nobody reads from the one that stands while it is tried."""
     begun_s: list[float] = []
     tried_s: list[float] = []
 
@@ -263,6 +264,18 @@ def test_a_stream_that_is_added_to_an_open_connection_and_never_speaks_is_silent
     carried = [(Feed(Venue.OKX, Topic.TRADE, "BTC"), False), (added, False)]
     world.feeds.follow("okx/trade", world.feeds.sources["okx/trade"], carried, world.now_ns)
     assert world.run(60.0, {added}) == {added}
+
+
+def test_trades_that_are_lost_all_day_do_not_fill_the_log(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
+    desk.open()
+    desk.router.listeners[FACTS].numbers = TapeNumbers()
+    for loss in range(100):
+        desk.clock.advance(1.0)
+        desk.frames(trade(2 * loss))
+        desk.turn()
+    lines = [record for record in caplog.records if record.message == "trades are missing"]
+    assert [getattr(line, "fields", {}).get("times") for line in lines] == [1, 2, 4, 8, 16, 32, 64]
+    assert desk.feeds.feeds[Feed(Venue.BINANCE, Topic.TRADE, "BTC")].gaps == 100, "99, and the time before it came"
 
 
 def test_a_silence_that_ends_soon_moves_nobody(desk: Desk) -> None:
