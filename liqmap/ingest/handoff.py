@@ -5,8 +5,9 @@ happens under load:
 
 * facts (liquidations, marks, open interest, funding) are taken first and whole, and never dropped. A thread whose line
   of facts is full waits; they are so few that it does not come to that.
-* trades are taken a portion at a time. When their line is full, the thread waits half a second at most (venues cut a
-  client off whose socket stays full for two), then the whole line is given up: one gap, and news from then on.
+* trades are taken a portion at a time. When their line is full, the thread waits, for half a second and a twentieth
+  of its time at most (venues cut a client off whose socket stays full for two), then the whole line is given up: one
+  gap, and news from then on.
 * depth is taken with what room the trades leave, and a little in any case. When its line is full, it is given up whole
   and at once, so that one new beginning of its books repairs it.
 
@@ -14,6 +15,7 @@ What was given up is said by the next frames of the same connection (`Frames.dro
 Announcements (opened, changed) are few and always pass. One taker, many givers.
 """
 
+import math
 import threading
 import time
 from collections import Counter, deque
@@ -34,7 +36,11 @@ _DEPTH_SHARE: Final = 4
 TRADES_WAIT_S: Final = 0.5
 """So long a thread waits for room in a line of trades before the line is given up."""
 
-READERS_FIRST_S: Final = 0.004
+_WAIT_SHARE: Final = 0.05
+"""And for no more of its time than this: a line that is full again and again, and each time only for a moment, would
+keep its thread from the socket as well as one that stays full."""
+
+READERS_FIRST_S: Final = 0.015
 """So long the taker lets threads go first that say they are behind: one interpreter runs one thread at a time, and a
 busy taker would keep them from their sockets until venues cut them off."""
 
@@ -174,6 +180,9 @@ class _Line:
         self.items: deque[Message] = deque()
         self.frames = 0
         self.size = 0
+        self.patience_s = math.inf
+        self.patient_at_s = 0.0
+        """How long its thread may still wait for room, as of then: it grows while the thread does not wait."""
         self._dropped: Counter[int] = Counter()
         self._max_frames = max(max_frames // share, 1)
         self._max_bytes = self._max_frames * _BYTES_PER_FRAME
@@ -306,19 +315,28 @@ class Handoff:
                 self._changed.notify_all()
 
     def _make_room(self, line: _Line, frames: Frames | BadFrames) -> None:
-        ends_s = time.monotonic() + self._trades_wait_s
+        began_s = time.monotonic()
+        patience_s = self._patience_s(line, began_s)
         while not self._closed and not line.has_room(frames):
-            left_s = None
-            if line.cargo is not Cargo.FACTS:
-                left_s = ends_s - time.monotonic() if line.cargo is Cargo.TRADES else 0.0
-                if left_s <= 0:
-                    before = len(line.items)
-                    line.give_up()
-                    self._items -= before - len(line.items)
-                    return
+            left_s = None if patience_s is None else began_s + patience_s - time.monotonic()
+            if left_s is not None and left_s <= 0:
+                before = len(line.items)
+                line.give_up()
+                self._items -= before - len(line.items)
+                break
             self._waiting_givers += 1
             self._changed.wait(left_s)
             self._waiting_givers -= 1
+        line.patient_at_s = time.monotonic()
+        line.patience_s -= line.patient_at_s - began_s
+
+    def _patience_s(self, line: _Line, now_s: float) -> float | None:
+        """How long a thread waits for room in that line; None: for ever."""
+        if line.cargo is not Cargo.TRADES:
+            return None if line.cargo is Cargo.FACTS else 0.0
+        grown_s = line.patience_s + _WAIT_SHARE / (1.0 - _WAIT_SHARE) * (now_s - line.patient_at_s)
+        line.patience_s = min(grown_s, self._trades_wait_s)
+        return line.patience_s
 
     def _portion(self, cargo: Cargo, room: int, taken: list[Message]) -> int:
         """Messages of the lines in turn until `room` bytes are used up; returns what is left of it."""

@@ -1,7 +1,8 @@
 """A burst of twice what ingest sustains, for ten seconds, at full speed: what is lost, how long facts wait, what it
 takes. The sender is `burst_sender`, a process of its own that cuts off whoever does not read for two seconds.
 
-Sustained is what nine links in threads, hand-over, router and rings deal with in a second while they are flooded.
+Sustained is what nine links in threads, hand-over, router and rings deal with in a second while they are sent as much
+as their sockets take, and no trade is given up.
 """
 
 import json
@@ -21,13 +22,15 @@ from liqmap import config as configuration
 from liqmap.domain.enums import Topic
 from liqmap.domain.event import Event
 from liqmap.exchanges.registry import ADAPTERS
-from liqmap.ingest.handoff import Frames, Message
+from liqmap.ingest.handoff import Frames, Handoff, Message
 from tests.bench.burst_sender import dear
 from tests.bench.ingest import Stage, linked, staged, table
 from tests.bench.table import Row
 
 BURST_S = 10.0
 FLOODED_S = 3.0
+_PATIENT_S = 60.0
+"""So long a full line of trades holds its socket back while the sustained rate is measured."""
 
 
 @dataclass
@@ -49,8 +52,8 @@ class Outcome:
 
 def rows(effort: float) -> Iterator[Row]:
     """The row of the burst."""
-    sustained = storm(0.0, max(0.5, FLOODED_S * effort)).per_s
-    burst = storm(2.0 * sustained, max(1.0, BURST_S * effort))
+    sustained = storm(0.0, max(0.5, FLOODED_S * effort), Handoff(QUEUE_FRAMES, trades_wait_s=_PATIENT_S)).per_s
+    burst = storm(2.0 * sustained, max(1.0, BURST_S * effort), Handoff(QUEUE_FRAMES))
     lost = {kind: sum(n for link, n in burst.dropped.items() if link.endswith(kind)) for kind in KINDS}
     total = {kind: sum(n for link, n in burst.sent.items() if link.endswith(kind)) for kind in KINDS}
     unsaid = sum(burst.sent.values()) - sum(burst.handled.values()) - sum(burst.dropped.values())
@@ -65,14 +68,15 @@ def rows(effort: float) -> Iterator[Row]:
 
 
 KINDS = ("facts", "trades", "depth")
+QUEUE_FRAMES = configuration.parse({}).ingest.queue_frames
 
 
-def storm(rate: float, seconds: float) -> Outcome:
+def storm(rate: float, seconds: float, handoff: Handoff) -> Outcome:
     """One storm over nine links; 0: as much as the sockets take."""
     outcome, process = Outcome(), psutil.Process()
     command = [sys.executable, "-m", "tests.bench.burst_sender", f"{rate}", f"{seconds}"]
     with (
-        staged(configuration.parse({}).ingest.queue_frames) as stage,
+        staged(handoff) as stage,
         subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as sender,
     ):
         assert sender.stdout is not None

@@ -18,8 +18,14 @@ BUFFER_BYTES = 1 << 20
 CUT_AFTER_S = 2.0
 DEAR_SHARE = 20
 """One frame in so many is a fact or depth, in the proportions of a cascade; the rest of a storm is trades."""
+BUNDLE = 50
+"""Trades that are due together."""
 DEAR_FRAMES = 40_000
 """Different ones, so many are ready."""
+
+
+Bundle = list[tuple[str, bytes, int]]
+"""Link, its bytes and frames."""
 
 
 def dear() -> list[Sent]:
@@ -27,9 +33,16 @@ def dear() -> list[Sent]:
     return [sent for sent in cascade(12 * DEAR_FRAMES // 2) if sent.link != "trades"][:DEAR_FRAMES]
 
 
-def tape() -> list[Sent]:
-    """Trades, to be sent again and again."""
-    return [sent for sent in cascade(40_000) if sent.link == "trades"]
+def tape() -> list[Bundle]:
+    """Trades, to be sent again and again: bundles of each link's share, so that the sender keeps up with the storm."""
+    trades = [sent for sent in cascade(40_000) if sent.link == "trades"]
+    bundles = []
+    for at in range(0, len(trades) - BUNDLE + 1, BUNDLE):
+        shares: dict[str, list[bytes]] = {}
+        for sent in trades[at : at + BUNDLE]:
+            shares.setdefault(sent.source, []).append(framed(sent.raw))
+        bundles.append([(source, b"".join(frames), len(frames)) for source, frames in shares.items()])
+    return bundles
 
 
 @dataclass
@@ -61,39 +74,29 @@ class Client:
 def main() -> None:
     """Serve once."""
     rate, seconds = float(sys.argv[1]), float(sys.argv[2])
-    dears = [(sent.source, framed(sent.raw)) for sent in dear()]
-    tapes = [(sent.source, framed(sent.raw)) for sent in tape()]
-    sources = {source for source, _ in (*dears, *tapes)}
-    clients: dict[str, Client] = {}
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        sys.stdout.write(f"{listening.getsockname()[1]}\n")
-        sys.stdout.flush()
-        while len(clients) < len(sources):
-            here, _ = listening.accept()
-            clients[greeted(here)] = Client(here)
-            here.setblocking(False)
+    dears, tapes = [(sent.source, framed(sent.raw)) for sent in dear()], tape()
+    sources = {source for source, _ in dears} | {source for bundle in tapes for source, _, _ in bundle}
+    clients = _accepted(len(sources))
     began_s = now_s = time.monotonic()
-    due = 0.0
-    dear_at = tape_at = 0
+    due, offered, dear_at, tape_at = 0.0, 0, 0, 0
     while now_s - began_s < seconds:
-        step = STEP_S * rate if rate else 4000
-        due += step
-        for _ in range(int(due / DEAR_SHARE)):
+        due += STEP_S * rate if rate else 4000
+        until = int(due)
+        for _ in range((until - offered) // DEAR_SHARE):
             source, raw = dears[dear_at % len(dears)]
-            dear_at += 1
+            dear_at, offered = dear_at + 1, offered + 1
             if dear_at <= len(dears):
-                _queue(clients[source], raw)
-        for _ in range(int(due - due / DEAR_SHARE)):
-            source, raw = tapes[tape_at % len(tapes)]
-            tape_at += 1
-            if rate or len(clients[source].waiting) < BUFFER_BYTES // 2:
-                _queue(clients[source], raw)
-        due -= int(due)
+                _queue(clients[source], raw, 1)
+        while offered < until:
+            for source, raw, frames in tapes[tape_at % len(tapes)]:
+                if rate or len(clients[source].waiting) < BUFFER_BYTES // 2:
+                    _queue(clients[source], raw, frames)
+            tape_at, offered = tape_at + 1, offered + BUNDLE
         for client in clients.values():
             client.push(now_s)
         now_s = time.monotonic()
         if rate:
-            time.sleep(max(0.0, began_s + (dear_at + tape_at) / rate - now_s))
+            time.sleep(max(0.0, began_s + offered / rate - now_s))
             now_s = time.monotonic()
     ends_s = now_s + 10.0
     while any(client.waiting and not client.cut for client in clients.values()) and now_s < ends_s:
@@ -109,10 +112,23 @@ def main() -> None:
         client.here.close()
 
 
-def _queue(client: Client, raw: bytes) -> None:
+def _accepted(count: int) -> dict[str, Client]:
+    """So many links, after the port was said."""
+    clients: dict[str, Client] = {}
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        sys.stdout.write(f"{listening.getsockname()[1]}\n")
+        sys.stdout.flush()
+        while len(clients) < count:
+            here, _ = listening.accept()
+            clients[greeted(here)] = Client(here)
+            here.setblocking(False)
+    return clients
+
+
+def _queue(client: Client, raw: bytes, frames: int) -> None:
     if not client.cut:
         client.waiting += raw
-        client.frames += 1
+        client.frames += frames
 
 
 if __name__ == "__main__":

@@ -265,7 +265,7 @@ def packed_events(parts: list[Part]) -> list[list[bytes]]:
 
     kept = Kept()
     with tempfile.TemporaryDirectory() as directory:
-        stage = Stage(directory, lambda symbol: Lane(symbol, kept, 1))
+        stage = Stage(directory, lambda symbol: Lane(symbol, kept, 1), Handoff(1 << 20))
         stage.play(parts)
     return kept.batches
 
@@ -319,10 +319,10 @@ def rings() -> Iterator[Callable[[str], Lane]]:
 class Stage:
     """A router with the nine links of three venues."""
 
-    def __init__(self, directory: str, lane: Callable[[str], Lane], queue_frames: int = 1 << 20) -> None:
+    def __init__(self, directory: str, lane: Callable[[str], Lane], handoff: Handoff) -> None:
         settings, clock = configuration.parse({}).ingest, SystemClock()
         self.connection = self.played = 0
-        self.handoff, self.feeds = Handoff(queue_frames), Feeds(30.0)
+        self.handoff, self.feeds = handoff, Feeds(30.0)
         self.router = Router(settings, clock, self.handoff, self.feeds, Quarantine(Path(directory), 10, 65536))
         for venue, adapter in ADAPTERS.items():
             self.feeds.venues[venue] = VenueState()
@@ -359,10 +359,10 @@ def plan_of(venue: Venue, link: str, url: str) -> LinkPlan:
 
 
 @contextmanager
-def staged(queue_frames: int = 1 << 20) -> Iterator[Stage]:
+def staged(handoff: Handoff | None = None) -> Iterator[Stage]:
     """A router whose lanes end in rings: `play` takes frames to numbered events there, as ingest does it."""
     with tempfile.TemporaryDirectory() as directory, rings() as lane:
-        yield Stage(directory, lane, queue_frames)
+        yield Stage(directory, lane, handoff or Handoff(1 << 20))
 
 
 # The whole way ----------------------------------------------------------------------------------------------------

@@ -36,10 +36,10 @@ VENUES = (Venue.BINANCE, Venue.BYBIT, Venue.OKX)
 BUFFER = 32 * 1024
 TURN_BYTES = 12 * 1024
 LINE_FRAMES = 200
-TRADES_PER_STEP = 16
+TRADES_PER_STEP = 8
 LEVELS = 200
 """That change in every step of a book."""
-BURST_FRAMES = 10_000
+BURST_FRAMES = 6_000
 DEAR = frozenset({Kind.LIQUIDATION, Kind.MARK_PRICE, Kind.OPEN_INTEREST})
 
 Row = tuple[int, int, int, int, float | None, float | None]

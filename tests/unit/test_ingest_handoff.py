@@ -12,6 +12,7 @@ from liqmap.ingest import handoff as handoff_room
 from liqmap.ingest.frames import BadFrame
 from liqmap.ingest.handoff import BadFrames, Cargo, Changed, Frames, Handoff, LinkState, Message, Opened, cargo_of
 from liqmap.ingest.merge import REPLAY_AGE_NS, Overlap, Replays
+from tests.waiting import wait_until
 
 
 def frames(*messages: bytes, source: str = "okx/facts", connection: int = 1) -> Frames:
@@ -82,6 +83,25 @@ def test_a_thread_with_trades_goes_on_as_soon_as_there_is_room() -> None:
         heard += said(handoff)
     giver.join(timeout=10)
     assert heard == [b"0", b"1"]
+
+
+def test_a_line_that_is_full_again_and_again_while_its_socket_stays_full_is_given_up() -> None:
+    """A taker that is only a little too slow makes room each time before the wait is over: it is the socket that would
+    stay full then, until the venue cuts us off."""
+    handoff, over = Handoff(4, turn_bytes=1, trades_wait_s=0.3), threading.Event()
+
+    def read() -> None:
+        while not over.is_set():
+            handoff.give(frames(b"a trade", source="okx/trades"), Cargo.TRADES, behind=True)
+
+    thread = threading.Thread(target=read)
+    thread.start()
+    try:
+        wait_until(lambda: any(isinstance(m, Frames) and m.dropped for m in handoff.take(0.05)), "the line given up")
+    finally:
+        over.set()
+        handoff.close()
+        thread.join()
 
 
 def test_facts_are_taken_first_and_whole_and_trades_before_depth() -> None:
