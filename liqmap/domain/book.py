@@ -170,6 +170,12 @@ class Book:
         return self._bids.best() >= self._asks.best()
 
     @property
+    def astray(self) -> bool:
+        """Price has gone beyond where levels were given up: better ones may stand there than those that are known."""
+        cut = self._cut_low > 0.0 or self._cut_high < math.inf
+        return cut and not (self._bids.best() >= self._cut_low and self._asks.best() <= self._cut_high)
+
+    @property
     def mid(self) -> float:
         """Half way between the best bid and the best ask; NaN when one is missing, or when the book is crossed."""
         bid, ask = self._bids.best(), self._asks.best()

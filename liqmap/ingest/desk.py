@@ -197,6 +197,7 @@ class DepthDesk:
                 self._prune(shelf)
                 self._renew(shelf, now_ns)
         for shelf in self._shelves.values():
+            self._part_with_astray(shelf, now_ns)
             self._tell_mid(shelf, now_ns)
         for symbol, board in self._boards.items():
             board.look(now_ns, [shelf for shelf in self._shelves.values() if shelf.feed.symbol == symbol])
@@ -269,6 +270,14 @@ class DepthDesk:
         board = self._boards.get(shelf.feed.symbol)
         if book is not None and board is not None and book.mid > 0:
             shelf.dropped_levels += book.prune(*board.band(book.mid))
+
+    def _part_with_astray(self, shelf: Shelf, now_ns: int) -> None:
+        """Price fell through the band before it was moved along: what stands next to it was given up."""
+        book, sync = shelf.book, shelf.syncs.get(shelf.shown_by)
+        if book is not None and sync is not None and book.astray:
+            sync.break_off()
+            shelf.version += 1
+            self._follow(shelf, now_ns, GapReason.SEQUENCE)
 
     def _renew(self, shelf: Shelf, now_ns: int) -> None:
         """A snapshot reaches a few tenths of a percent at Binance: ask for another one before price has left it."""

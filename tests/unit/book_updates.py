@@ -51,9 +51,11 @@ class ReferenceVenue:
         return update(self.rule, self.sequence, bids=bids, asks=asks, snapshot=True)
 
     def step(self, *, calm: bool = False) -> BookUpdate:
-        """A change, told as the next update; `calm`: as it ordinarily is."""
+        """A change, told as the next update; `calm`: as it ordinarily is, and price stays where it was at first."""
         draw = self._random
         bids, asks = self._changes(range(80, 100)), self._changes(range(101, 121))
+        if calm:
+            bids, asks = (*bids, (99.0, 1.0)), (*asks, (101.0, 1.0))
         previous = self.sequence
         first = previous + 1
         if self.rule is BookRule.BYBIT:

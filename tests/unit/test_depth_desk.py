@@ -122,6 +122,27 @@ def test_a_snapshot_is_asked_for_when_the_stream_speaks_and_only_once() -> None:
     assert stage.row(Venue.BINANCE)["state"] == BookState.SYNCED
 
 
+@pytest.mark.parametrize("venue", [Venue.BYBIT, Venue.OKX])
+def test_a_price_that_fell_through_the_band_between_two_looks_is_not_shown(venue: Venue) -> None:
+    """What stands below the band is given up every five seconds; next to a price that falls there it is missing."""
+    stage = Stage()
+    deep = ((50_000.0, 3.0),)
+    stage.take(book(venue, 100, snapshot=True, bids=(*BIDS, *deep)))
+    stage.passes(6.0)
+    fallen = ((59_990.0, 0.0), (59_980.0, 0.0), (49_000.0, 1.0)), ((50_010.0, 1.0),)
+    stage.take(book(venue, 101, 100, bids=fallen[0], asks=fallen[1]))
+    stage.passes(0.2)
+    assert stage.row(venue)["state"] == BookState.BROKEN
+    assert stage.mids()["price"].tolist() == [60_000.0]
+    stage.passes(3.0)
+    assert stage.said, "a new subscription"
+    stage.take(book(venue, 102, snapshot=True, bids=((50_000.0, 3.0), (49_000.0, 1.0)), asks=fallen[1]))
+    stage.passes(6.0)
+    row = stage.row(venue)
+    assert (row["state"], row["best_bid"], row["best_ask"]) == (BookState.SYNCED, 50_000.0, 50_010.0)
+    assert stage.mids()["price"].tolist() == [60_000.0, 50_005.0]
+
+
 def test_what_came_to_nothing_is_asked_for_again_after_growing_times_and_what_the_venue_says() -> None:
     stage = Stage(draw=0.999)
     stage.take(book(Venue.BINANCE, 100, 90))

@@ -35,6 +35,7 @@ OWN = {
         "_line",
         "_make_room",
         "_portion",
+        "_patience_s",
         "_Line",
         "give_up",
         "monotonic",
