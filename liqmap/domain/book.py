@@ -149,10 +149,13 @@ class Book:
 
     def prune(self, low: float, high: float) -> int:
         """Give up bids below `low` and asks above `high`; returns how many levels. They are unknown from now on."""
-        dropped = self._bids.give_up_beyond(low) + self._asks.give_up_beyond(high)
-        self._cut_low, self._cut_high = max(self._cut_low, low), min(self._cut_high, high)
-        self.dropped_levels += dropped
-        return dropped
+        bids, asks = self._bids.give_up_beyond(low), self._asks.give_up_beyond(high)
+        if bids:
+            self._cut_low = max(self._cut_low, low)
+        if asks:
+            self._cut_high = min(self._cut_high, high)
+        self.dropped_levels += bids + asks
+        return bids + asks
 
     @property
     def best_bid(self) -> float:
@@ -172,8 +175,9 @@ class Book:
     @property
     def astray(self) -> bool:
         """Price has gone beyond where levels were given up: better ones may stand there than those that are known."""
-        cut = self._cut_low > 0.0 or self._cut_high < math.inf
-        return cut and not (self._bids.best() >= self._cut_low and self._asks.best() <= self._cut_high)
+        return (self._cut_low > 0.0 and not self._bids.best() >= self._cut_low) or (
+            self._cut_high < math.inf and not self._asks.best() <= self._cut_high
+        )
 
     @property
     def mid(self) -> float:

@@ -1,12 +1,13 @@
 """A board: the newest payload of one writer, for any number of readers, without a lock between them.
 
-A ring of four slots, each with a version of its own. The writer fills the next slot (version odd), makes the version
-even, then says in `latest` that the payload is there. A reader asks `latest`, notes that slot's version, copies, and
-accepts when the version is even and unchanged. The writer overwrites a slot only four payloads later, so a reader
-hardly ever has to try twice, and a writer killed in the middle leaves the last whole payload where it was.
+A ring of four slots, each with a version of its own. The version of payload n is 2n - 1 while it is written and 2n when
+it is whole; then `latest` says n. A reader asks `latest`, copies that slot, and accepts when the version is still 2n:
+it became that before `latest` said so, and no other payload ever has it. So what is read never goes back, also beside
+a writer that stands between the two stores. A slot is overwritten only four payloads later, so a reader hardly ever has
+to try twice, and a writer killed in the middle leaves the last whole payload where it was.
 
-Its successor begins the slot left odd at +2: +1 would make the version even, and the payload look whole, while it is
-being written.
+A writer that dies with 2n stored and `latest` at n - 1 has published nothing: its successor makes it 2n - 1 again. Only
+who took n from `latest` could be misled by that, and nobody has.
 """
 
 import os
@@ -111,11 +112,9 @@ class BoardWriter:
         latest = words[_LATEST]
         slot = latest % BOARD_SLOTS
         at = self._version_at[slot]
-        version = words[at]
-        version += 2 if version & 1 else 1
-        words[at] = version
+        version = 2 * latest + 2
+        words[at] = version - 1
         fill(self._payloads[slot])
-        version += 1
         if self._checksums:
             words[at + 1] = zlib.crc32(self._bytes[slot], version & _LOW_32)
         words[at] = version
@@ -172,11 +171,11 @@ class BoardReader:
         Raises NeverPublished, SegmentRetired (reopen by name), BoardBusy (every attempt was overwritten).
         """
         words = self._words
-        at, chunk, _ = self._slots[words[_LATEST] % BOARD_SLOTS]
-        version = words[at]
+        latest = words[_LATEST]
+        at, chunk, _ = self._slots[latest % BOARD_SLOTS]
         copy = chunk.tobytes()
-        if words[at] != version or version & 1 or not version or words[_STATE] != self._quick_while:
-            self.retries += version != 0 and words[_STATE] == self._quick_while
+        if words[at] != 2 * latest or not latest or words[_STATE] != self._quick_while:
+            self.retries += latest != 0 and words[_STATE] == self._quick_while
             copy = self._insist(_as_bytes)
         return np.ndarray((), self.dtype, copy)
 
@@ -201,11 +200,9 @@ class BoardReader:
             if latest == 0:
                 raise NeverPublished(f"nothing was published on {self.name} yet")
             at, chunk, view = self._slots[latest % BOARD_SLOTS]
-            version = words[at]
-            if not version & 1:
-                copied = copy(chunk, view)
-                if words[at] == version and self._fits(at, copied):
-                    return copied
+            copied = copy(chunk, view)
+            if words[at] == 2 * latest and self._fits(at, copied):
+                return copied
             self.retries += 1
             if attempt >= YIELD_AFTER:
                 os.sched_yield()

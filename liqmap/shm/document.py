@@ -28,10 +28,10 @@ _SECTIONS: Final = (
         "`BOARD_HEADER` stands at byte {head}. Each of the {slots} slots, n = 0, 1, …, begins at byte\n"
         "{slot0} + n × stride with its `SLOT_HEADER`; the payload follows {payload} bytes later; stride = {payload} +\n"
         "the payload's size rounded up to whole 64 bytes. `shape` is (slots, stride).\n\n"
-        "Reader: load `latest` (0: nothing yet), load that slot's `version`, copy the payload, load `version` again;\n"
-        "accept when it is even and unchanged, else begin anew.\n\n"
-        "Writer: next slot; `version` to the next odd number (+1 from an even one, +2 from an odd one, which a dead\n"
-        "writer left); payload; `version` + 1; `latest` + 1.",
+        "Reader: load `latest` (0: nothing yet), copy the payload of slot (`latest` - 1) modulo {slots}, load its\n"
+        "`version`; accept when it is 2 × `latest`, else begin anew.\n\n"
+        "Writer of payload n = `latest` + 1, in slot (n - 1) modulo {slots}: `version` to 2n - 1; payload; `version`\n"
+        "to 2n; `latest` to n.",
     ),
     (
         "Event ring",

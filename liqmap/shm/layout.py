@@ -30,7 +30,7 @@ import numpy as np
 from liqmap.domain.enums import Venue
 
 MAGIC: Final = 0x3150414D5149_4C  # "LIQMAP1" read as little-endian bytes
-LAYOUT_VERSION: Final = 2
+LAYOUT_VERSION: Final = 3
 
 SEGMENT_LIVE: Final = 1
 SEGMENT_RETIRED: Final = 2
@@ -59,8 +59,8 @@ payload n stands in slot (n - 1) modulo BOARD_SLOTS."""
 BOARD_SLOTS: Final = 4
 
 SLOT_HEADER: Final = np.dtype([("version", "<u8"), ("checksum", "<u8"), ("reserved", "<u8", (6,))])
-"""Before each payload of a board. `version` is odd while the payload is written. `checksum` is the CRC-32 of the
-payload, begun with the low 32 bits of the version it is whole under; kept only where the segment header says so."""
+"""Before each payload of a board. `version` of payload n is 2n - 1 while it is written, 2n when it is whole. `checksum`
+is the CRC-32 of the payload, begun with the low 32 bits of that 2n; kept only where the segment header says so."""
 
 RING_HEADER: Final = np.dtype(
     [

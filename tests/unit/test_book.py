@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from liqmap.domain.book import Book
+from liqmap.domain.book import Book, Level
 from liqmap.domain.grid import Grid, Window
 
 TICKS = st.sampled_from(["0.1", "0.01", "0.0001", "0.00000000001", "5"])
@@ -117,6 +117,26 @@ def test_levels_outside_the_band_are_given_up_counted_and_not_known_when_price_c
     assert _book([(99.0, 1.0)], [(101.0, 1.0)]).complete == (99.0, 101.0)
     book.replace([(99.0, 1.0), (80.0, 1.0)], [(101.0, 1.0)])
     assert book.complete == (80.0, 101.0), "a snapshot does"
+    assert book.prune(90.0, 110.0) == 1
+    assert book.complete == (90.0, 101.0), "of the asks nothing was given up"
+
+
+def test_a_book_whose_best_price_lies_where_levels_were_given_up_is_astray() -> None:
+    book = _book([(99.0, 1.0), (80.0, 1.0)], [(101.0, 1.0)])
+
+    def astray(bids: list[Level], asks: list[Level]) -> bool:
+        book.apply(bids, asks)
+        return book.astray
+
+    assert not astray([(99.0, 0.0)], []), "80 is the best, nothing was given up"
+    assert not astray([(99.0, 1.0)], [])
+    book.prune(90.0, 110.0)
+    assert not astray([], [])
+    assert astray([(99.0, 0.0), (70.0, 1.0)], []), "80 stands there"
+    assert astray([(70.0, 0.0)], []), "an empty side that was cut is no empty side"
+    book.replace([(80.0, 1.0)], [(101.0, 1.0)])
+    assert not astray([], [])
+    assert not astray([], [(101.0, 0.0)]), "a side that was never cut may be empty"
 
 
 def _window(first: int, count: int, step: float = 1.0) -> Window:
