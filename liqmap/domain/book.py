@@ -7,8 +7,9 @@ dollars per bucket are computed from the levels when they are asked for.
 
 What a book knows has limits. A snapshot tells of every order down to its deepest level; updates may touch deeper
 ones, which are kept and shown, but between them there may be orders nobody told us of. A venue that streams its best
-N levels says nothing below the N-th. Levels given up because they lay outside a band are not known any more.
-`complete` names the two prices between which every order is in the book.
+N levels says nothing below the N-th. Levels given up because they lay far out are not known any more.
+`complete` names the two prices between which every order is in the book. When price leaves them, better orders may
+stand next to it than those that are known: the best price of that side is not known then, and is not shown.
 """
 
 import heapq
@@ -147,8 +148,10 @@ class Book:
         self._told_low = self._told_high = math.nan
         self._cut_low, self._cut_high = 0.0, math.inf
 
-    def prune(self, low: float, high: float) -> int:
-        """Give up bids below `low` and asks above `high`; returns how many levels. They are unknown from now on."""
+    def prune(self, share: float) -> int:
+        """Give up levels farther from the best of their side than `share` of it; returns how many. They are unknown
+        from now on."""
+        low, high = self._bids.best() * (1 - share), self._asks.best() * (1 + share)
         bids, asks = self._bids.give_up_beyond(low), self._asks.give_up_beyond(high)
         if bids:
             self._cut_low = max(self._cut_low, low)
@@ -159,13 +162,13 @@ class Book:
 
     @property
     def best_bid(self) -> float:
-        """The highest bid, NaN when there is none."""
-        return self._bids.best()
+        """The highest bid, NaN when there is none, or when a higher one may stand there that is not known."""
+        return math.nan if self._bids_astray else self._bids.best()
 
     @property
     def best_ask(self) -> float:
-        """The lowest ask, NaN when there is none."""
-        return self._asks.best()
+        """The lowest ask, NaN when there is none, or when a lower one may stand there that is not known."""
+        return math.nan if self._asks_astray else self._asks.best()
 
     @property
     def crossed(self) -> bool:
@@ -174,16 +177,20 @@ class Book:
 
     @property
     def astray(self) -> bool:
-        """Price has gone beyond where levels were given up: better ones may stand there than those that are known."""
-        return (self._cut_low > 0.0 and not self._bids.best() >= self._cut_low) or (
-            self._cut_high < math.inf and not self._asks.best() <= self._cut_high
-        )
+        """Price has left what a side is complete for: orders may stand next to it that nobody told of."""
+        return self._bids_astray or self._asks_astray
 
     @property
     def mid(self) -> float:
-        """Half way between the best bid and the best ask; NaN when one is missing, or when the book is crossed."""
-        bid, ask = self._bids.best(), self._asks.best()
+        """Half way between the best bid and the best ask; NaN when one is not known, or when the book is crossed."""
+        bid, ask = self.best_bid, self.best_ask
         return (bid + ask) / 2 if bid < ask else math.nan
+
+    def agrees_with(self, other: "Book") -> bool:
+        """Their best prices are the same, where both know them."""
+        return (self._bids_astray or other._bids_astray or self._bids.best() == other._bids.best()) and (
+            self._asks_astray or other._asks_astray or self._asks.best() == other._asks.best()
+        )
 
     @property
     def level_counts(self) -> tuple[int, int]:
@@ -208,6 +215,16 @@ class Book:
             low, high = self._bids.deepest(), self._asks.deepest()
         # NaN first: max and min return their first argument when a comparison with NaN fails.
         return max(low, self._cut_low), min(high, self._cut_high)
+
+    @property
+    def _bids_astray(self) -> bool:
+        end = max(self._cut_low, self._told_low) if self._depth is None else self._cut_low
+        return end > 0.0 and not self._bids.best() >= end
+
+    @property
+    def _asks_astray(self) -> bool:
+        end = min(self._cut_high, self._told_high) if self._depth is None else self._cut_high
+        return end < math.inf and not self._asks.best() <= end
 
     def dollars(self, window: Window) -> NDArray[np.float64]:
         """Dollars (price × quantity) of what stands in each cell, shape (2, window.count), side 0 bid and 1 ask.

@@ -8,7 +8,7 @@ a snapshot, or subscribe anew. Whoever grants a wish says so (`granted`); when n
 
 A Binance book that is whole may be renewed (`renew`): its snapshot told of so many levels, and price leaves them. The
 new snapshot is joined to the updates since it was wished for, beside the book that is shown, and takes its place if
-both agree on the best prices. If they do not, one of them is wrong, and the book begins anew.
+both agree on the best prices they know. If they do not, one of them is wrong, and the book begins anew.
 
 The book can be seen only while it is SYNCED: `shown` is None otherwise. The rules are rows of `_RULES`; their sources
 and the traps they avoid are told in docs/exchanges.md, "Order books".
@@ -94,6 +94,11 @@ class BookSync:
         if self._needs is Wish.SNAPSHOT and (self.pending is not None or not self.buffer):
             return Wish.NOTHING  # a snapshot asked for before the stream speaks could be older than all it will say
         return self._needs
+
+    @property
+    def awaits(self) -> bool:
+        """A wish was granted and is not fulfilled yet, or the stream has yet to come to the snapshot."""
+        return self._granted or self.pending is not None
 
     def granted(self) -> None:
         """The wish was passed on to the venue."""
@@ -270,7 +275,7 @@ def _renew(sync: BookSync, snapshot: BookUpdate | None) -> None:
     book.replace(snapshot.bids, snapshot.asks)
     for update in sync.buffer:
         book.apply(update.bids, update.asks)
-    if (book.best_bid, book.best_ask) == (sync.book.best_bid, sync.book.best_ask):
+    if book.agrees_with(sync.book):
         sync.adopt(book)
     else:
         sync.missed()

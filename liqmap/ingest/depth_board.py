@@ -57,10 +57,10 @@ class DepthBoard:
         self._painted: list[tuple[int, int]] = []
         self._painted_ns = 0
 
-    def band(self, mid: float) -> tuple[float, float]:
-        """Outside these prices levels need not be kept."""
-        share = (self._settings.range_pct + 2 * ROOM_PCT) / 100
-        return mid * (1 - share), mid * (1 + share)
+    @property
+    def reach(self) -> float:
+        """Levels farther from price than this share of it need not be kept."""
+        return (self._settings.range_pct + 2 * ROOM_PCT) / 100
 
     def look(self, now_ns: int, shelves: Sequence[Shelf]) -> None:
         """Publish when anything changed, or when it has been a second."""

@@ -34,6 +34,10 @@ _RENEWAL_NS: Final = 30_000_000_000
 _NEAR_AN_END: Final = 0.25
 """A book is renewed when price is nearer than this share of what it is complete for to an end of it, but not again
 within that time."""
+_PRESSING_NS: Final = 3_000_000_000
+"""When price has left it altogether, so much must lie between two renewals."""
+_ASTRAY_NS: Final = 1_000_000_000
+"""A book that cannot be renewed begins anew when price has left it for so long: a sweep may be over sooner."""
 
 _SHARE_FOR_SNAPSHOTS: Final = 0.25
 """Of a venue's request budget, in the long run."""
@@ -114,9 +118,8 @@ class DepthDesk:
         for shelf in self._shelves.values():
             sync = shelf.syncs.get(connection)
             if shelf.wanted.source == source and sync is not None:
-                if sync.pending is not None:
-                    shelf.asked_ns = NEVER
                 sync.lose(count)
+                shelf.settle()
                 shelf.version += 1
                 self._follow(shelf, now_ns, GapReason.OVERRUN)
 
@@ -144,8 +147,8 @@ class DepthDesk:
         for connection, sync in shelf.syncs.items():
             if sync.shown is None or sync.renewing:
                 shelf.take(update, connection, now_ns)
-        # One that the stream has yet to reach is waited for like an answer.
-        shelf.asked_ns = now_ns if any(sync.pending is not None for sync in shelf.syncs.values()) else NEVER
+        shelf.asked_ns = now_ns  # also one that the stream has yet to come to is not waited for for ever
+        shelf.settle()
         self._follow(shelf, now_ns, GapReason.SEQUENCE)
 
     def refused(self, request: PollPlan, delay_s: float, now_ns: int) -> None:
@@ -171,7 +174,8 @@ class DepthDesk:
         said = {"venue": shelf.feed.venue.name.lower(), "instrument": shelf.wanted.instrument.name}
         if whole:
             shelf.whole_since_ns = now_ns
-            shelf.next_ask_ns = shelf.asked_ns = NEVER
+            shelf.next_ask_ns = NEVER
+            shelf.settle()
             log.info("order book is whole", extra=fields(**said))
         else:
             shelf.whole_since_ns = NEVER
@@ -197,7 +201,7 @@ class DepthDesk:
                 self._prune(shelf)
                 self._renew(shelf, now_ns)
         for shelf in self._shelves.values():
-            self._part_with_astray(shelf, now_ns)
+            self._mend_astray(shelf, now_ns)
             self._tell_mid(shelf, now_ns)
         for symbol, board in self._boards.items():
             board.look(now_ns, [shelf for shelf in self._shelves.values() if shelf.feed.symbol == symbol])
@@ -268,14 +272,23 @@ class DepthDesk:
     def _prune(self, shelf: Shelf) -> None:
         book = shelf.book
         board = self._boards.get(shelf.feed.symbol)
-        if book is not None and board is not None and book.mid > 0:
-            shelf.dropped_levels += book.prune(*board.band(book.mid))
+        if book is not None and board is not None:
+            shelf.dropped_levels += book.prune(board.reach)
 
-    def _part_with_astray(self, shelf: Shelf, now_ns: int) -> None:
-        """Price fell through the band before it was moved along: what stands next to it was given up."""
-        book, sync = shelf.book, shelf.syncs.get(shelf.shown_by)
-        if book is not None and sync is not None and book.astray:
-            sync.break_off()
+    def _mend_astray(self, shelf: Shelf, now_ns: int) -> None:
+        """Price has left what the book is complete for: it hides its best price, and what stands there is asked for."""
+        book = shelf.book
+        if book is None or not book.astray:
+            shelf.astray_ns = NEVER
+        elif shelf.wanted.request is not None:
+            if now_ns - shelf.renewed_ns >= _PRESSING_NS:
+                shelf.renewed_ns = now_ns
+                shelf.renew()
+        elif shelf.astray_ns == NEVER:
+            shelf.astray_ns = now_ns
+        elif now_ns - shelf.astray_ns >= _ASTRAY_NS:
+            shelf.astray_ns = NEVER
+            shelf.syncs[shelf.shown_by].break_off()
             shelf.version += 1
             self._follow(shelf, now_ns, GapReason.SEQUENCE)
 

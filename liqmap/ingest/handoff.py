@@ -45,7 +45,8 @@ READERS_FIRST_S: Final = 0.015
 busy taker would keep them from their sockets until venues cut them off."""
 
 TURN_BYTES: Final = 512 * 1024
-"""Trades and depth are taken until this is reached: about four milliseconds of work, for so long facts wait at most."""
+"""Trades and depth are taken until this is reached: about four milliseconds of work. So long facts wait at most, and
+`READERS_FIRST_S` where a thread is behind."""
 
 
 class Cargo(Enum):
@@ -211,13 +212,14 @@ class _Line:
         return message
 
     def give_up(self) -> None:
-        """Drop the frames that wait, all of them, and remember how many; announcements stay."""
+        """Drop the frames that wait, good and bad, and remember how many; announcements stay."""
         for message in self.items:
             if isinstance(message, Frames):
                 self._dropped[message.connection] += len(message.messages) + message.dropped
-        self.items = deque(message for message in self.items if not isinstance(message, Frames))
-        bad = [message.cost for message in self.items if isinstance(message, BadFrames)]
-        self.frames, self.size = sum(count for count, _ in bad), sum(size for _, size in bad)
+            elif isinstance(message, BadFrames):
+                self._dropped[message.connection] += len(message.bad)
+        self.items = deque(message for message in self.items if not isinstance(message, Frames | BadFrames))
+        self.frames = self.size = 0
 
 
 class Handoff:
@@ -271,6 +273,7 @@ class Handoff:
                 self._changed.wait(timeout_s)
             if self._behind:
                 self._changed.wait(READERS_FIRST_S)
+                self._behind.clear()  # they had their turn; who still is says so again
             taken: list[Message] = []
             for line in self._turns[Cargo.FACTS]:
                 while line.items:
@@ -328,7 +331,7 @@ class Handoff:
             self._changed.wait(left_s)
             self._waiting_givers -= 1
         line.patient_at_s = time.monotonic()
-        line.patience_s -= line.patient_at_s - began_s
+        line.patience_s = max(line.patience_s - (line.patient_at_s - began_s), 0.0)
 
     def _patience_s(self, line: _Line, now_s: float) -> float | None:
         """How long a thread waits for room in that line; None: for ever."""

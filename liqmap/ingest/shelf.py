@@ -52,6 +52,8 @@ class Shelf:
         self.next_ask_ns = NEVER
         """When the present wish may be granted; NEVER: nothing is wished for."""
         self.renewed_ns = NEVER
+        self.astray_ns = NEVER
+        """Since when price has been beyond what the book is complete for; NEVER: it is not."""
         self.asked_ns = NEVER
         self.acknowledged_by: int | None = None
         """The connection whose cancelled subscription the venue has not acknowledged yet."""
@@ -72,7 +74,10 @@ class Shelf:
                 self.wanted.adapter.book_rule, self.wanted.levels, self._buffer_updates, self.counts
             )
             self._heard = {number: heard for number, heard in self._heard.items() if number in self.syncs}
+        waited = sync.pending is not None
         sync.take(update)
+        if waited and sync.pending is None:
+            self.settle()  # the stream came to the snapshot that was asked for, or past it
         self.version += 1
         last = sync.last or update
         self._heard[connection] = now_ns, last.ts_ms, last.sequence
@@ -110,6 +115,11 @@ class Shelf:
         """Whether that is this book, but for its contract's number: those are given anew when symbols come and go."""
         number = self.wanted.instrument.number
         return self.wanted == replace(wanted, instrument=replace(wanted.instrument, number=number))
+
+    def settle(self) -> None:
+        """Wishes may be granted again, unless one of the connections still waits for what it was granted."""
+        if not any(sync.awaits for sync in self.syncs.values()):
+            self.asked_ns = NEVER
 
     def hush(self, silent: bool) -> None:
         """Its feed is silent, or speaks (again)."""

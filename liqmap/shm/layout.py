@@ -379,7 +379,7 @@ BOOK_STANDING: Final = np.dtype(
         ("as_of_ns", "<i8"),  # engine time of the last update, -1: none
         ("venue_ms", "<i8"),  # the venue's own time of it
         ("sequence", "<i8"),  # the venue's number of it
-        ("best_bid", "<f8"),  # NaN while not SYNCED, like all prices here
+        ("best_bid", "<f8"),  # NaN while not SYNCED, like all prices here; also when price has left what is complete
         ("best_ask", "<f8"),
         ("complete_low", "<f8"),  # every order between these two prices is in the book; beyond them, what was touched
         ("complete_high", "<f8"),

@@ -131,7 +131,7 @@ def _memory(updates: int) -> Row:
         asks = [(round(mid + d, 1), q) for d, q in zip(away[2:].tolist(), quantities[2:], strict=True)]
         book.apply(bids, asks)
         if number % 2_000 == 0:
-            book.prune(mid * 0.87, mid * 1.13)
+            book.prune(0.13)
         if number % (updates // 4) == updates // 4 - 1:
             peaks.append(tracemalloc.get_traced_memory()[0])
     tracemalloc.stop()

@@ -108,35 +108,72 @@ def test_of_the_best_n_levels_the_deepest_held_one_is_the_end_of_what_is_known()
 
 
 def test_levels_outside_the_band_are_given_up_counted_and_not_known_when_price_comes_there() -> None:
-    book = _book([(99.0, 1.0), (80.0, 1.0)], [(101.0, 1.0), (120.0, 1.0), (130.0, 1.0)])
-    assert book.prune(90.0, 110.0) == 3
+    book = _book([(100.0, 1.0), (80.0, 1.0)], [(110.0, 1.0), (130.0, 1.0), (140.0, 1.0)])
+    assert book.prune(0.1) == 3
     assert book.dropped_levels == 3
-    assert book.complete == (90.0, 110.0)
-    book.prune(70.0, 140.0)
-    assert book.complete == (90.0, 110.0), "a wider band brings nothing back"
+    assert book.complete == pytest.approx((90.0, 121.0))
+    book.prune(0.5)
+    assert book.complete == pytest.approx((90.0, 121.0)), "a wider band brings nothing back"
     assert _book([(99.0, 1.0)], [(101.0, 1.0)]).complete == (99.0, 101.0)
-    book.replace([(99.0, 1.0), (80.0, 1.0)], [(101.0, 1.0)])
-    assert book.complete == (80.0, 101.0), "a snapshot does"
-    assert book.prune(90.0, 110.0) == 1
-    assert book.complete == (90.0, 101.0), "of the asks nothing was given up"
+    book.replace([(100.0, 1.0), (80.0, 1.0)], [(110.0, 1.0)])
+    assert book.complete == (80.0, 110.0), "a snapshot does"
+    assert book.prune(0.1) == 1
+    assert book.complete == (90.0, 110.0), "of the asks nothing was given up"
 
 
-def test_a_book_whose_best_price_lies_where_levels_were_given_up_is_astray() -> None:
-    book = _book([(99.0, 1.0), (80.0, 1.0)], [(101.0, 1.0)])
+@given(
+    bids=st.dictionaries(st.integers(1, 5_000), st.just(1.0), max_size=9),
+    asks=st.dictionaries(st.integers(5_001, 99_999), st.just(1.0), max_size=9),
+    share=st.floats(0.005, 0.25),
+)
+def test_what_stands_next_to_price_is_never_given_up_however_wide_the_spread(
+    bids: dict[int, float], asks: dict[int, float], share: float
+) -> None:
+    book = _book(list(bids.items()), list(asks.items()))
+    before = book.best_bid, book.best_ask
+    book.prune(share)
+    assert not book.astray
+    assert (book.best_bid, book.best_ask) == pytest.approx(before, nan_ok=True)
 
-    def astray(bids: list[Level], asks: list[Level]) -> bool:
+
+@pytest.mark.parametrize("depth", [None, 5])
+def test_a_best_price_that_lies_where_levels_were_given_up_is_not_known(depth: int | None) -> None:
+    book = _book([(100.0, 1.0), (80.0, 1.0), (60.0, 1.0)], [(101.0, 1.0)], depth)
+
+    def best(bids: list[Level], asks: list[Level]) -> tuple[float, float]:
         book.apply(bids, asks)
-        return book.astray
+        return book.best_bid, book.best_ask
 
-    assert not astray([(99.0, 0.0)], []), "80 is the best, nothing was given up"
-    assert not astray([(99.0, 1.0)], [])
-    book.prune(90.0, 110.0)
-    assert not astray([], [])
-    assert astray([(99.0, 0.0), (70.0, 1.0)], []), "80 stands there"
-    assert astray([(70.0, 0.0)], []), "an empty side that was cut is no empty side"
+    unknown = pytest.approx((math.nan, 101.0), nan_ok=True)
+    assert best([(100.0, 0.0)], []) == (80.0, 101.0), "nothing was given up"
+    assert best([(100.0, 1.0)], []) == (100.0, 101.0)
+    assert book.prune(0.1) == 2
+    assert best([], []) == (100.0, 101.0)
+    assert best([(100.0, 0.0), (70.0, 1.0)], []) == unknown, "80 stands there"
+    assert math.isnan(book.mid) and book.astray
+    assert best([(70.0, 0.0)], []) == unknown, "an empty side that was cut is no empty side"
+    assert best([(91.0, 1.0)], []) == (91.0, 101.0), "price came back: nothing is missing down to 90"
     book.replace([(80.0, 1.0)], [(101.0, 1.0)])
-    assert not astray([], [])
-    assert not astray([], [(101.0, 0.0)]), "a side that was never cut may be empty"
+    assert best([], []) == (80.0, 101.0)
+    assert not book.astray
+
+
+def test_a_best_price_beyond_what_a_snapshot_told_is_not_known() -> None:
+    book = _book([(100.0, 1.0), (99.0, 1.0)], [(101.0, 1.0), (102.0, 1.0)])
+    book.apply([(100.0, 0.0), (99.0, 0.0), (90.0, 1.0)], [(91.0, 1.0)])
+    assert math.isnan(book.best_bid), "the snapshot said nothing of 98 to 90"
+    assert book.best_ask == 91.0, "asks down there are new, and told"
+    renewed = _book([(95.0, 1.0), (90.0, 1.0)], [(96.0, 1.0)])
+    assert not renewed.agrees_with(book), "the asks do not"
+    renewed = _book([(90.5, 1.0), (90.0, 1.0)], [(91.0, 1.0)])
+    assert renewed.agrees_with(book), "as far as both know"
+
+
+def test_an_empty_side_of_a_snapshot_is_empty() -> None:
+    book = _book([], [(101.0, 1.0)])
+    assert not book.astray
+    book.apply([(99.0, 1.0)], [])
+    assert (book.best_bid, book.best_ask) == (99.0, 101.0)
 
 
 def _window(first: int, count: int, step: float = 1.0) -> Window:

@@ -122,25 +122,98 @@ def test_a_snapshot_is_asked_for_when_the_stream_speaks_and_only_once() -> None:
     assert stage.row(Venue.BINANCE)["state"] == BookState.SYNCED
 
 
+FALLEN = ((59_990.0, 0.0), (59_980.0, 0.0), (49_000.0, 1.0)), ((50_010.0, 1.0),)
+"""A fall to where a bid of 50,000 stands that was given up, for it lay far below."""
+
+
+@pytest.mark.parametrize("connections", [(1,), (1, 2)])
 @pytest.mark.parametrize("venue", [Venue.BYBIT, Venue.OKX])
-def test_a_price_that_fell_through_the_band_between_two_looks_is_not_shown(venue: Venue) -> None:
-    """What stands below the band is given up every five seconds; next to a price that falls there it is missing."""
-    stage = Stage()
-    deep = ((50_000.0, 3.0),)
-    stage.take(book(venue, 100, snapshot=True, bids=(*BIDS, *deep)))
-    stage.passes(6.0)
-    fallen = ((59_990.0, 0.0), (59_980.0, 0.0), (49_000.0, 1.0)), ((50_010.0, 1.0),)
-    stage.take(book(venue, 101, 100, bids=fallen[0], asks=fallen[1]))
-    stage.passes(0.2)
+def test_a_best_price_next_to_levels_that_were_given_up_is_not_shown_and_the_book_begins_anew(
+    venue: Venue, connections: tuple[int, ...]
+) -> None:
+    """What stands far below is given up every five seconds; next to a price that falls there it is missing."""
+    stage, deep = Stage(), ((50_000.0, 3.0),)
+    for connection in connections:
+        stage.take(book(venue, 100, snapshot=True, bids=(*BIDS, *deep)), connection)
+        stage.passes(6.0)
+    for connection in connections:
+        stage.take(book(venue, 101, 100, bids=FALLEN[0], asks=FALLEN[1]), connection)
+    stage.passes(0.3)
+    row = stage.row(venue)
+    assert (row["state"], row["best_ask"]) == (BookState.SYNCED, 50_010.0)
+    assert np.isnan(row["best_bid"])
+    stage.passes(4.0)
     assert stage.row(venue)["state"] == BookState.BROKEN
-    assert stage.mids()["price"].tolist() == [60_000.0]
-    stage.passes(3.0)
     assert stage.said, "a new subscription"
-    stage.take(book(venue, 102, snapshot=True, bids=((50_000.0, 3.0), (49_000.0, 1.0)), asks=fallen[1]))
+    newest = connections[-1]
+    stage.take(book(venue, 102, snapshot=True, bids=((50_000.0, 3.0), (49_000.0, 1.0)), asks=FALLEN[1]), newest)
     stage.passes(6.0)
     row = stage.row(venue)
     assert (row["state"], row["best_bid"], row["best_ask"]) == (BookState.SYNCED, 50_000.0, 50_010.0)
     assert stage.mids()["price"].tolist() == [60_000.0, 50_005.0]
+
+
+def test_a_sweep_into_what_was_given_up_that_is_over_at_once_costs_no_book() -> None:
+    stage = Stage()
+    stage.take(book(Venue.BYBIT, 100, snapshot=True, bids=(*BIDS, (50_000.0, 3.0))))
+    stage.passes(6.0)
+    stage.take(book(Venue.BYBIT, 101, bids=((59_990.0, 0.0), (59_980.0, 0.0)), asks=()))
+    stage.passes(0.5)
+    assert np.isnan(stage.row(Venue.BYBIT)["best_bid"])
+    stage.take(book(Venue.BYBIT, 102, bids=((59_985.0, 1.0),), asks=()))
+    stage.passes(5.0)
+    row = stage.row(Venue.BYBIT)
+    assert (row["best_bid"], row["resyncs"], row["state"]) == (59_985.0, 0, BookState.SYNCED)
+
+
+@pytest.mark.parametrize("asks", [((120.0, 1.0), (121.0, 1.0)), ((1_000.0, 1.0),)])
+def test_a_book_with_a_wide_spread_is_a_book(asks: tuple[tuple[float, float], ...]) -> None:
+    stage, bids = Stage(), ((80.0, 1.0), (79.0, 1.0))
+    stage.take(book(Venue.BYBIT, 100, snapshot=True, bids=bids, asks=asks))
+    stage.passes(60.0)
+    row = stage.row(Venue.BYBIT)
+    assert (row["state"], row["best_bid"], row["best_ask"]) == (BookState.SYNCED, 80.0, asks[0][0])
+    assert (row["bid_levels"], row["resyncs"], stage.said) == (2, 0, [])
+
+
+def test_a_best_price_beyond_what_the_snapshot_told_is_not_shown_until_the_book_is_renewed() -> None:
+    """Binance tells of a thousand levels; below them a bid of 59,500 stands, which nobody has told us of."""
+    stage = Stage()
+    stage.whole(Venue.BINANCE)
+    stage.passes(1.0)
+    dollars = float(np.nansum(stage.boards["BTC"].record["usd"]))
+    fall = ((59_990.0, 0.0), (59_980.0, 0.0), (59_000.0, 1.0)), ((59_510.0, 1.0),)
+    stage.take(book(Venue.BINANCE, 110, 100, bids=fall[0], asks=fall[1]))
+    stage.passes(2.0)
+    row = stage.row(Venue.BINANCE)
+    assert (row["state"], row["best_ask"], len(stage.asked)) == (BookState.SYNCED, 59_510.0, 2)
+    assert np.isnan(row["best_bid"])
+    assert float(np.nansum(stage.boards["BTC"].record["usd"])) != dollars, "what is known is shown"
+    stage.take(book(Venue.BINANCE, 120, 110, bids=(), asks=()))
+    bids = ((59_500.0, 1.0), (59_490.0, 1.0))
+    snapshot = book(Venue.BINANCE, 120, snapshot=True, bids=bids, asks=((59_510.0, 1.0), (59_520.0, 1.0)))
+    stage.desk.snapshot(stage.asked[1], snapshot, stage.now_ns)
+    stage.passes(1.0)
+    row = stage.row(Venue.BINANCE)
+    assert (row["best_bid"], row["resyncs"], row["snapshots"]) == (59_500.0, 0, 2)
+    assert stage.mids()["price"].tolist() == [60_000.0, 59_505.0]
+
+
+def test_a_price_that_leaves_every_snapshot_at_once_is_followed_without_haste() -> None:
+    stage = Stage()
+    stage.whole(Venue.BINANCE)
+    bids: tuple[tuple[float, float], ...] = BIDS
+    for number in range(60):
+        sequence, gone = 101 + number, tuple((price, 0.0) for price, _ in bids)
+        below = bids[-1][0] - 100.0
+        stage.take(book(Venue.BINANCE, sequence, sequence - 1, bids=(*gone, (below, 1.0)), asks=((below + 1, 1.0),)))
+        bids, asked = ((below, 1.0),), len(stage.asked)
+        stage.passes(1.0)
+        for request in stage.asked[asked:]:
+            told = book(Venue.BINANCE, sequence, snapshot=True, bids=bids, asks=((below + 1, 1.0),))
+            stage.desk.snapshot(request, told, stage.now_ns)
+    assert 10 <= len(stage.asked) <= 25, "every three seconds, and the wait of a wish"
+    assert stage.row(Venue.BINANCE)["resyncs"] == 0
 
 
 def test_what_came_to_nothing_is_asked_for_again_after_growing_times_and_what_the_venue_says() -> None:
@@ -192,6 +265,24 @@ def test_a_request_for_one_connection_is_none_for_another_that_breaks_later() ->
     stage.take(book(Venue.BINANCE, 300, 290), connection=1)
     stage.passes(3.0)
     assert len(stage.asked) == count + 1
+
+
+def test_a_loss_of_one_connection_does_not_end_the_wait_of_the_other() -> None:
+    """Nobody would ask again for it: it believes that its answer is on its way."""
+    stage = Stage()
+    for connection in (1, 2):
+        stage.take(book(Venue.BINANCE, 100, 90), connection)
+    stage.passes(1.0)
+    stage.answer(150)
+    stage.desk.dropped("binance/depth", 2, 3, stage.now_ns)
+    stage.take(book(Venue.BINANCE, 120, 110), connection=2)
+    while len(stage.asked) < 2:
+        stage.passes(1.0)
+    stage.desk.dropped("binance/depth", 1, 3, stage.now_ns)
+    for sequence in range(121, 221):
+        stage.passes(0.5)
+        stage.take(book(Venue.BINANCE, sequence, sequence - 1), connection=2)
+    assert len(stage.asked) > 2
 
 
 def test_many_books_that_begin_together_do_not_spend_the_minutes_weight_at_once() -> None:

@@ -1,5 +1,7 @@
-"""Whatever happened to a book, it becomes whole again once its venue behaves: no state is a dead end."""
+"""Whatever happened to a book, it becomes whole again once its venue behaves: no state is a dead end. And whatever
+happens, the best prices that are shown meanwhile are the venue's."""
 
+import math
 import random
 from collections.abc import Callable
 
@@ -15,6 +17,8 @@ from tests.unit.test_depth_desk import NAMES, SECOND, Stage
 
 CALM_S = 90.0
 """The longest backoff, and the patience with an answer that never came, each with room."""
+REACH = 5
+"""So many levels a side a snapshot by REST tells of."""
 
 
 class Life:
@@ -36,7 +40,18 @@ class Life:
         return replace(update, instrument=NAMES["BTC"][self.venue])
 
     def _snapshot(self) -> BookUpdate:
-        return self._named(self.reference.snapshot())
+        told = self._named(self.reference.snapshot())
+        if self.rule is BookRule.BINANCE:
+            told = replace(told, bids=tuple(sorted(told.bids)[-REACH:]), asks=tuple(sorted(told.asks)[:REACH]))
+        return told
+
+    def agrees(self) -> None:
+        """The best prices on the board are those that stood there after the update of that number."""
+        row = self.stage.row(self.venue)
+        if row["state"] == BookState.SYNCED:
+            bids, asks = self.reference.books[int(row["sequence"])]
+            assert math.isnan(row["best_bid"]) or row["best_bid"] == max(bids)
+            assert math.isnan(row["best_ask"]) or row["best_ask"] == min(asks)
 
     # What happens -------------------------------------------------------------------------------------------------
 
@@ -119,6 +134,7 @@ class Life:
         frequent: list[Callable[[], None]] = [self.wait, self.answer, self.obey, self.tell, self.tell]
         for _ in range(times):
             self.draw.choice((*rare, *3 * frequent))()
+            self.agrees()
 
     def calms_down(self) -> None:
         """After a last harm one connection stands, updates come four times a second, and every answer at once."""
@@ -135,6 +151,7 @@ class Life:
             while self.stage.said:
                 self.obey(calm=True)
             self.stage.passes(0.25)
+            self.agrees()
 
 
 @pytest.mark.parametrize("rule", list(BookRule))

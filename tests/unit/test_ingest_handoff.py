@@ -104,6 +104,25 @@ def test_a_line_that_is_full_again_and_again_while_its_socket_stays_full_is_give
         thread.join()
 
 
+def test_a_wait_that_lasted_longer_than_was_meant_takes_no_more_than_all_patience(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The process was stopped meanwhile, say: ten seconds of calm later its line waits for room as ever."""
+    now = [1000.0]
+    monkeypatch.setattr("liqmap.ingest.handoff.time.monotonic", lambda: now[0])
+    handoff, waits = Handoff(1, trades_wait_s=0.5), list[float]()
+
+    def wait(timeout_s: float) -> None:
+        waits.append(timeout_s)
+        now[0] += 6.0 if len(waits) == 1 else timeout_s
+
+    monkeypatch.setattr(handoff._changed, "wait", wait)
+    for pause_s in (0.0, 0.0, 10.0):
+        now[0] += pause_s
+        handoff.give(frames(b"a trade", source="okx/trades"), Cargo.TRADES)
+    assert waits == pytest.approx([0.5, 0.5])
+
+
 def test_facts_are_taken_first_and_whole_and_trades_before_depth() -> None:
     handoff = Handoff(1000, turn_bytes=1000)
     for number in range(3):
@@ -134,6 +153,17 @@ def test_threads_that_are_behind_with_their_sockets_go_first(monkeypatch: pytest
     assert said(handoff) == [b"0", b"1"], "the taker waited until nobody was behind"
     started.join()
     reader.join(timeout=10)
+
+
+def test_a_thread_that_was_behind_and_has_fallen_quiet_is_waited_for_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[float] = []
+    handoff = Handoff(1000)
+    monkeypatch.setattr(handoff._changed, "wait", waits.append)
+    handoff.give(frames(b"0", source="okx/trades"), Cargo.TRADES, behind=True)
+    assert said(handoff) == [b"0"]
+    handoff.give(frames(b"1"))
+    assert said(handoff) == [b"1"]
+    assert waits == [handoff_room.READERS_FIRST_S]
 
 
 def test_bytes_are_bounded_too_but_one_large_frame_always_passes() -> None:
@@ -216,3 +246,16 @@ def test_bad_frames_wait_for_room_like_good_ones() -> None:
         heard += handoff.take(1.0)
     giver.join(timeout=10)
     assert heard == [bad, bad]
+
+
+@pytest.mark.parametrize("cargo", [Cargo.TRADES, Cargo.DEPTH])
+def test_bad_frames_of_a_full_line_are_given_up_and_counted_like_good_ones(cargo: Cargo) -> None:
+    handoff = Handoff(16, trades_wait_s=0.0)
+    for _ in range(100):
+        handoff.give(BadFrames("okx/any", 1, 0, [BadFrame("rsv", b"x" * 400, 1)]), cargo)
+        assert handoff.waiting <= 16
+    waiting = handoff.waiting
+    for _ in range(waiting, 17):
+        handoff.give(frames(b"good", source="okx/any"), cargo)
+    heard = [message for message in handoff.take(0) if isinstance(message, Frames)]
+    assert sum(message.dropped for message in heard) >= 100 - waiting
