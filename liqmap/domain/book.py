@@ -187,9 +187,11 @@ class Book:
         return (bid + ask) / 2 if bid < ask else math.nan
 
     def agrees_with(self, other: "Book") -> bool:
-        """Their best prices are the same, where both know them."""
-        return (self._bids_astray or other._bids_astray or self._bids.best() == other._bids.best()) and (
-            self._asks_astray or other._asks_astray or self._asks.best() == other._asks.best()
+        """Their best prices are the same, within what both are complete for; that may be none at all."""
+        bid_end, ask_end = max(self._bid_end, other._bid_end), min(self._ask_end, other._ask_end)
+        bids, asks = ([book._bids.best() for book in (self, other)], [book._asks.best() for book in (self, other)])
+        return (bids[0] == bids[1] or not (bids[0] >= bid_end or bids[1] >= bid_end)) and (
+            asks[0] == asks[1] or not (asks[0] <= ask_end or asks[1] <= ask_end)
         )
 
     @property
@@ -217,13 +219,22 @@ class Book:
         return max(low, self._cut_low), min(high, self._cut_high)
 
     @property
+    def _bid_end(self) -> float:
+        """All bids from here up are in the book; of a venue's best N levels that is so wherever price goes."""
+        return max(self._cut_low, self._told_low) if self._depth is None else self._cut_low
+
+    @property
+    def _ask_end(self) -> float:
+        return min(self._cut_high, self._told_high) if self._depth is None else self._cut_high
+
+    @property
     def _bids_astray(self) -> bool:
-        end = max(self._cut_low, self._told_low) if self._depth is None else self._cut_low
+        end = self._bid_end
         return end > 0.0 and not self._bids.best() >= end
 
     @property
     def _asks_astray(self) -> bool:
-        end = min(self._cut_high, self._told_high) if self._depth is None else self._cut_high
+        end = self._ask_end
         return end < math.inf and not self._asks.best() <= end
 
     def dollars(self, window: Window) -> NDArray[np.float64]:

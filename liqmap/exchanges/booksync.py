@@ -275,10 +275,12 @@ def _renew(sync: BookSync, snapshot: BookUpdate | None) -> None:
     book.replace(snapshot.bids, snapshot.asks)
     for update in sync.buffer:
         book.apply(update.bids, update.asks)
-    if book.agrees_with(sync.book):
-        sync.adopt(book)
-    else:
+    if not book.agrees_with(sync.book):
         sync.missed()
+    elif book.astray and not sync.book.astray:
+        sync.failed()  # price has left what it tells already
+    else:
+        sync.adopt(book)
 
 
 # Bybit: a snapshot by stream at any time, then one after the other ------------------------------------------------

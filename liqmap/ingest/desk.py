@@ -129,6 +129,7 @@ class DepthDesk:
         for shelf in self._shelves.values():
             if shelf.wanted.source == source and shelf.syncs.pop(connection, None) is not None:
                 shelf.version += 1
+                shelf.settle()
                 self._follow(shelf, now_ns, gap)
 
     def acknowledged(self, source: str, connection: int, stream: str, now_ns: int) -> None:
@@ -189,9 +190,13 @@ class DepthDesk:
 
     def turn(self, now_ns: int) -> None:
         """Grant what is wished for and may be; tell middles and paint boards when it is time."""
+        due = []
         for shelf in self._shelves.values():
             shelf.hush(self._feeds.is_silent(shelf.feed))
-            self._attend(shelf, now_ns)
+            if self._attend(shelf, now_ns):
+                due.append(shelf)
+        for shelf in sorted(due, key=lambda shelf: shelf.next_ask_ns):
+            self._grant(shelf, now_ns)
         if now_ns < self._next_publish_ns:
             return
         self._next_publish_ns = now_ns + self._settings.publish_ms * 1_000_000
@@ -206,27 +211,26 @@ class DepthDesk:
         for symbol, board in self._boards.items():
             board.look(now_ns, [shelf for shelf in self._shelves.values() if shelf.feed.symbol == symbol])
 
-    def _attend(self, shelf: Shelf, now_ns: int) -> None:
+    def _attend(self, shelf: Shelf, now_ns: int) -> bool:
+        """Whether a wish of that book is due."""
         if shelf.whole_since_ns != NEVER and now_ns - shelf.whole_since_ns > self._sustained_ns:
             shelf.backoff.reset()
         if shelf.acknowledged_by is not None and now_ns - shelf.asked_ns > _ACKNOWLEDGED_NS:
             self._subscribe(shelf, shelf.acknowledged_by, now_ns)
         elif shelf.asked_ns != NEVER and now_ns - shelf.asked_ns > _PATIENCE_NS:
             self._give_up(shelf)
-        wishes = {number: sync.wish for number, sync in shelf.syncs.items() if sync.wish is not Wish.NOTHING}
-        if not wishes or shelf.asked_ns != NEVER:
-            return
+        if shelf.asked_ns != NEVER or all(sync.wish is Wish.NOTHING for sync in shelf.syncs.values()):
+            return False
         if shelf.next_ask_ns == NEVER:
-            shelf.next_ask_ns = now_ns + int(shelf.backoff.next_s() * 1e9)
-        if now_ns < shelf.next_ask_ns:
-            return
-        for connection, wish in wishes.items():
-            if wish is Wish.RESUBSCRIBE:
+            renewal = shelf.whole_since_ns != NEVER  # which has its pace from elsewhere
+            shelf.next_ask_ns = now_ns + (0 if renewal else int(shelf.backoff.next_s() * 1e9))
+        return now_ns >= shelf.next_ask_ns
+
+    def _grant(self, shelf: Shelf, now_ns: int) -> None:
+        for connection, sync in shelf.syncs.items():
+            if sync.wish is Wish.RESUBSCRIBE:
                 self._resubscribe(shelf, connection, now_ns)
                 return
-        self._request(shelf, now_ns)
-
-    def _request(self, shelf: Shelf, now_ns: int) -> None:
         request = shelf.wanted.request
         if request is None or not self._may_ask(shelf, request, now_ns):
             return
@@ -237,11 +241,13 @@ class DepthDesk:
         self._ask(request)
 
     def _may_ask(self, shelf: Shelf, request: PollPlan, now_ns: int) -> bool:
-        """Spread snapshots: a burst may go out at once, then as many as their share of the budget allows."""
+        """Spread snapshots: a burst may go out at once, then as many as their share of the budget allows. Renewals
+        leave half of the burst to books that are not there at all."""
         budget = next(budget for budget in shelf.wanted.adapter.budgets if budget.name == request.budget)
         cost_ns = int(request.weight * budget.per_s / (budget.limit * _SHARE_FOR_SNAPSHOTS) * 1e9)
         free_ns = max(self._free_ns.get(request.venue, 0), now_ns - _BURST_NS)
-        if free_ns > now_ns:
+        kept_ns = 0 if shelf.whole_since_ns == NEVER else _BURST_NS // 2
+        if free_ns + kept_ns > now_ns:
             return False
         self._free_ns[request.venue] = free_ns + cost_ns
         return True
@@ -272,7 +278,7 @@ class DepthDesk:
     def _prune(self, shelf: Shelf) -> None:
         book = shelf.book
         board = self._boards.get(shelf.feed.symbol)
-        if book is not None and board is not None:
+        if book is not None and board is not None and not book.crossed:
             shelf.dropped_levels += book.prune(board.reach)
 
     def _mend_astray(self, shelf: Shelf, now_ns: int) -> None:

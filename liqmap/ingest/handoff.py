@@ -331,7 +331,8 @@ class Handoff:
             self._changed.wait(left_s)
             self._waiting_givers -= 1
         line.patient_at_s = time.monotonic()
-        line.patience_s = max(line.patience_s - (line.patient_at_s - began_s), 0.0)
+        waited_s = line.patient_at_s - began_s
+        line.patience_s = max(line.patience_s - waited_s, -self._trades_wait_s)  # a busy machine wakes threads late
 
     def _patience_s(self, line: _Line, now_s: float) -> float | None:
         """How long a thread waits for room in that line; None: for ever."""

@@ -74,10 +74,10 @@ class Shelf:
                 self.wanted.adapter.book_rule, self.wanted.levels, self._buffer_updates, self.counts
             )
             self._heard = {number: heard for number, heard in self._heard.items() if number in self.syncs}
-        waited = sync.pending is not None
+        awaited = sync.awaits
         sync.take(update)
-        if waited and sync.pending is None:
-            self.settle()  # the stream came to the snapshot that was asked for, or past it
+        if awaited and not sync.awaits:
+            self.settle()
         self.version += 1
         last = sync.last or update
         self._heard[connection] = now_ns, last.ts_ms, last.sequence
@@ -118,7 +118,9 @@ class Shelf:
 
     def settle(self) -> None:
         """Wishes may be granted again, unless one of the connections still waits for what it was granted."""
-        if not any(sync.awaits for sync in self.syncs.values()):
+        if self.acknowledged_by not in self.syncs:
+            self.acknowledged_by = None
+        if self.acknowledged_by is None and not any(sync.awaits for sync in self.syncs.values()):
             self.asked_ns = NEVER
 
     def hush(self, silent: bool) -> None:

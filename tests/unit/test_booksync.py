@@ -241,6 +241,47 @@ def test_binance_a_renewal_that_contradicts_the_book_makes_it_begin_anew() -> No
     assert (sync.state, sync.shown) == (BookState.BROKEN, None)
 
 
+@pytest.mark.finding("X4")
+@pytest.mark.parametrize("others", [(89_990.0, 90_000.0), (50.0, 51.0)])
+def test_binance_a_renewal_of_another_contract_is_refused_also_when_price_had_left_the_book(
+    others: tuple[float, float],
+) -> None:
+    sync = _whole()
+    best = _best(sync)
+    gone = tuple((price, 0.0) for price, _ in sync.book.bids), tuple((price, 0.0) for price, _ in sync.book.asks)
+    fall = update(BINANCE, 120, 108, 109, bids=(*gone[0], (best[0] / 1.5, 1.0)), asks=(*gone[1], (best[1] * 1.5, 1.0)))
+    sync.take(fall)
+    assert sync.book.astray
+    sync.renew()
+    sync.granted()
+    sync.take(update(BINANCE, 130, 120, 121))
+    sync.take(update(BINANCE, 120, bids=((others[0], 1.0),), asks=((others[1], 1.0),), snapshot=True))
+    assert (sync.state, sync.shown) == (BookState.BROKEN, None)
+
+
+def test_binance_a_renewal_of_a_book_with_an_empty_side_is_one() -> None:
+    sync = _sync(BINANCE)
+    sync.take(update(BINANCE, 100, 90, 91))
+    sync.take(update(BINANCE, 100, bids=((99.0, 1.0), (98.0, 1.0)), snapshot=True))
+    sync.renew()
+    sync.granted()
+    sync.take(update(BINANCE, 110, 100, 101))
+    sync.take(update(BINANCE, 110, bids=((99.0, 1.0), (97.0, 1.0)), snapshot=True))
+    assert (sync.state, sync.counts.snapshots, sync.counts.resyncs) == (BookState.SYNCED, 2, 0)
+
+
+def test_binance_a_renewal_that_price_has_left_already_does_not_replace_a_book_that_knows_better() -> None:
+    sync = _sync(BINANCE)
+    sync.take(update(BINANCE, 100, 90, 91))
+    sync.take(update(BINANCE, 100, bids=((99.0, 1.0), (80.0, 1.0)), asks=((101.0, 1.0),), snapshot=True))
+    sync.renew()
+    sync.granted()
+    sync.take(update(BINANCE, 110, 100, 101))
+    sync.take(update(BINANCE, 120, 110, 111, bids=((99.0, 0.0), (90.0, 1.0))))
+    sync.take(update(BINANCE, 110, bids=((99.0, 1.0),), asks=((101.0, 1.0),), snapshot=True))
+    assert (_best(sync), sync.counts.snapshots, sync.renewing, sync.awaits) == ((90.0, 101.0), 1, False, False)
+
+
 def test_binance_a_gap_while_a_snapshot_waits_for_the_stream_wishes_for_another() -> None:
     sync = _whole()
     sync.renew()

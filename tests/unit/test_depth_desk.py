@@ -166,6 +166,18 @@ def test_a_sweep_into_what_was_given_up_that_is_over_at_once_costs_no_book() -> 
     assert (row["best_bid"], row["resyncs"], row["state"]) == (59_985.0, 0, BookState.SYNCED)
 
 
+def test_a_crossed_book_is_not_pruned_by_what_crosses_it() -> None:
+    """OKX opens with call auctions, in which books are crossed for a while."""
+    stage = Stage()
+    stage.whole(Venue.OKX)
+    stage.take(book(Venue.OKX, 101, 100, bids=((72_000.0, 1.0),), asks=()))
+    stage.passes(12.0)
+    stage.take(book(Venue.OKX, 102, 101, bids=((72_000.0, 0.0),), asks=()))
+    stage.passes(3.0)
+    row = stage.row(Venue.OKX)
+    assert (row["best_bid"], row["bid_levels"], row["resyncs"]) == (59_990.0, 2, 0)
+
+
 @pytest.mark.parametrize("asks", [((120.0, 1.0), (121.0, 1.0)), ((1_000.0, 1.0),)])
 def test_a_book_with_a_wide_spread_is_a_book(asks: tuple[tuple[float, float], ...]) -> None:
     stage, bids = Stage(), ((80.0, 1.0), (79.0, 1.0))
@@ -212,7 +224,7 @@ def test_a_price_that_leaves_every_snapshot_at_once_is_followed_without_haste() 
         for request in stage.asked[asked:]:
             told = book(Venue.BINANCE, sequence, snapshot=True, bids=bids, asks=((below + 1, 1.0),))
             stage.desk.snapshot(request, told, stage.now_ns)
-    assert 10 <= len(stage.asked) <= 25, "every three seconds, and the wait of a wish"
+    assert 15 <= len(stage.asked) <= 21, "every three seconds"
     assert stage.row(Venue.BINANCE)["resyncs"] == 0
 
 
@@ -301,6 +313,41 @@ def test_many_books_that_begin_together_do_not_spend_the_minutes_weight_at_once(
     assert weights[-1] >= 600
 
 
+def test_books_that_price_leaves_share_the_budget_and_leave_room_for_one_that_breaks() -> None:
+    names = [f"C{number}" for number in range(6)]
+    stage = Stage(InstrumentTable(Instrument(Venue.BINANCE, f"{n}USDT", 1.0, n, i) for i, n in enumerate(names)))
+    below = dict.fromkeys(names, 59_000.0)
+
+    def tell(name: str, sequence: int) -> None:
+        if sequence == 100 or name == "C5":
+            stage.take(book(Venue.BINANCE, sequence, sequence - 1, bids=(), asks=(), name=f"{name}USDT"))
+            return
+        price = below[name] = below[name] - 100.0
+        falls = ((price, 1.0), (price + 100.0, 0.0), *((bid, 0.0) for bid, _ in BIDS))
+        stage.take(book(Venue.BINANCE, sequence, sequence - 1, bids=falls, asks=(), name=f"{name}USDT"))
+
+    def answer(asked: int, sequence: int) -> None:
+        for plan in stage.asked[asked:]:
+            name = plan.name[6:]
+            bids = BIDS if name[:2] == "C5" else ((below[name[:2]], 1.0),)
+            told = book(Venue.BINANCE, sequence, snapshot=True, bids=bids, name=name)
+            stage.desk.snapshot(plan, told, stage.now_ns)
+
+    asked = 0
+    for sequence in range(100, 250):
+        for name in names:
+            if (name, sequence) != ("C5", 170):
+                tell(name, sequence)
+        answer(asked, sequence)
+        asked = len(stage.asked)
+        stage.passes(1.0)
+        if sequence == 172:
+            assert "depth.C5USDT" in [plan.name for plan in stage.asked[-12:]]
+    counts = [sum(plan.name == f"depth.{name}USDT" for plan in stage.asked) for name in names]
+    assert counts[5] == 2, "a beginning, and one after the break"
+    assert min(counts[:5]) > max(counts[:5]) / 2 > 4
+
+
 @pytest.mark.finding("X4")
 def test_a_snapshot_of_another_contract_than_was_asked_for_is_nobodys() -> None:
     stage = Stage()
@@ -346,6 +393,35 @@ def test_okx_is_subscribed_anew_also_when_it_never_says_that_it_let_go() -> None
     stage.take(book(Venue.OKX, 105, 103))
     stage.passes(7.0)
     assert len(stage.said) == 2
+
+
+def test_okx_is_not_subscribed_anew_before_it_let_go_also_when_frames_are_lost_meanwhile() -> None:
+    stage = Stage()
+    stage.whole(Venue.OKX)
+    stage.take(book(Venue.OKX, 105, 103))
+    while not stage.said:
+        stage.passes(0.05)
+    stage.desk.dropped("okx/depth", 1, 3, stage.now_ns)
+    stage.passes(3.0)
+    assert len(stage.said) == 1
+    stage.desk.acknowledged("okx/depth", 1, "books:BTC-USDT-SWAP", stage.now_ns)
+    assert len(stage.said) == 2
+
+
+@pytest.mark.parametrize("venue", [Venue.BYBIT, Venue.OKX])
+def test_what_a_connection_that_ended_waited_for_is_not_waited_for_by_the_other(venue: Venue) -> None:
+    stage = Stage()
+    for connection in (1, 2):
+        stage.whole(venue, connection=connection)
+    for connection in (1, 2):
+        stage.take(book(venue, 105, 103), connection)
+    while not stage.said:
+        stage.passes(0.05)
+    granted = stage.said[0][1].connection
+    stage.desk.ended(f"{venue.name.lower()}/depth", granted, GapReason.DISCONNECTED, stage.now_ns)
+    stage.said.clear()
+    stage.passes(3.0)
+    assert {order.connection for _, order in stage.said} == {3 - granted}
 
 
 @pytest.mark.parametrize("venue", list(ADAPTERS))

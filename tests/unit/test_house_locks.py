@@ -36,6 +36,7 @@ OWN = {
         "_make_room",
         "_portion",
         "_patience_s",
+        "clear",
         "_Line",
         "give_up",
         "monotonic",

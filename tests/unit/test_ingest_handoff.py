@@ -107,7 +107,7 @@ def test_a_line_that_is_full_again_and_again_while_its_socket_stays_full_is_give
 def test_a_wait_that_lasted_longer_than_was_meant_takes_no_more_than_all_patience(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The process was stopped meanwhile, say: ten seconds of calm later its line waits for room as ever."""
+    """The process was stopped meanwhile, say: twenty seconds of calm later its line waits for room as ever."""
     now = [1000.0]
     monkeypatch.setattr("liqmap.ingest.handoff.time.monotonic", lambda: now[0])
     handoff, waits = Handoff(1, trades_wait_s=0.5), list[float]()
@@ -117,10 +117,29 @@ def test_a_wait_that_lasted_longer_than_was_meant_takes_no_more_than_all_patienc
         now[0] += 6.0 if len(waits) == 1 else timeout_s
 
     monkeypatch.setattr(handoff._changed, "wait", wait)
-    for pause_s in (0.0, 0.0, 10.0):
+    for pause_s in (0.0, 0.0, 20.0):
         now[0] += pause_s
         handoff.give(frames(b"a trade", source="okx/trades"), Cargo.TRADES)
     assert waits == pytest.approx([0.5, 0.5])
+
+
+def test_a_thread_that_is_woken_late_each_time_still_waits_a_twentieth_of_its_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A busy interpreter wakes it 20 ms after it asked to be woken, however little it meant to wait."""
+    now, waited = [1000.0], [0.0]
+    monkeypatch.setattr("liqmap.ingest.handoff.time.monotonic", lambda: now[0])
+    handoff = Handoff(1, trades_wait_s=0.5)
+
+    def wait(timeout_s: float) -> None:
+        now[0] += timeout_s + 0.02
+        waited[0] += timeout_s + 0.02
+
+    monkeypatch.setattr(handoff._changed, "wait", wait)
+    for _ in range(20_000):
+        now[0] += 0.005
+        handoff.give(frames(b"a trade", source="okx/trades"), Cargo.TRADES)
+    assert waited[0] < 1.0 + 0.05 * (now[0] - 1000.0)
 
 
 def test_facts_are_taken_first_and_whole_and_trades_before_depth() -> None:
