@@ -13,6 +13,7 @@ from liqmap.api.errors import InvalidParameter, NotReady
 from liqmap.api.parameters import Choice, Flag, Number, Table
 from liqmap.api.resource import Resource, Serving
 from liqmap.client import Newest, Snapshot
+from liqmap.client.words import no_price_yet
 from liqmap.config import ModelConfig
 from liqmap.domain.blend import EVIDENCE_SHARE, PROJECTION_SHARE, Blend, blend
 from liqmap.domain.pools import Pool, find_pools
@@ -87,7 +88,7 @@ class _Side(NamedTuple):
 def body(snapshot: Snapshot, query: HeatmapQuery, model: ModelConfig) -> dict[str, Any]:
     """The answer without its age. Raises NotReady while no price is known, InvalidParameter when no tier is left."""
     if snapshot.mark_price is None:
-        raise NotReady(f"{snapshot.symbol} has no price yet: no mark, mid or last trade has arrived")
+        raise NotReady(no_price_yet(snapshot.symbol))
     chosen = _chosen_tiers(snapshot, query)
     projection, evidence = snapshot.projection_usd[:, chosen], snapshot.evidence_usd
     total = projection.sum(axis=1)

@@ -27,7 +27,7 @@ from liqmap.client.records import (
     Version,
 )
 from liqmap.client.timing import Timing
-from liqmap.client.words import known, text
+from liqmap.client.words import known, no_price_yet, text
 from liqmap.clock import Clock, ReplayTime, SystemClock
 from liqmap.config import ApiConfig
 from liqmap.domain.enums import Source, Venue
@@ -353,6 +353,8 @@ class Client:
         if fresh.stale:
             old = fresh.age_ms > self.stale_after_ms
             reason = health.why_not_ready(symbol, fresh.age_ms, old=old, finished=feeds.finished)
+        elif known(facts["mark_price"]) is None:
+            reason = no_price_yet(symbol)
         return SymbolStatus(
             reason is None, fresh.as_of_ms, fresh.age_ms, newest.version.sequence, known(facts["coverage"]), reason
         )

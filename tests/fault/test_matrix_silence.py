@@ -56,13 +56,15 @@ def test_silent(seen: Watched, venue: Venue, topic: Topic) -> None:
     assert to_ms - from_ms >= SILENT_S * 1000, "it begins with the last fact, not with the alarm"
 
 
-def test_half_open(seen: Watched) -> None:
-    """Only the connection that carries the facts: the one of the trades is not touched."""
+def test_half_open(seen: Watched, caplog: pytest.LogCaptureFixture) -> None:
+    """Only the connection that carries the facts: the one of the trades is not touched. New ones are refused until we
+    have looked, so that what the API shows meanwhile stands however fast this machine is."""
     known, before = len(seen.outages(Venue.OKX, Topic.LIQUIDATION)), seen.feed(Venue.OKX)["reconnects"]
     trades = seen.feeds.sources["okx/trades"].opened_ns
     seen.venues.fault(Venue.OKX, {"fault": "half_open", "topic": "mark-price/*"})
-    why = f"no market data for {PROBE_S:g} s"
-    seen.speaking_until(lambda: why in seen.feed(Venue.OKX)["reason"], "the dead connection noticed")
+    seen.venues.fault(Venue.OKX, {"fault": "refuse", "kind": "503"})
+    seen.speaking_until(lambda: "HTTP 503" in seen.feed(Venue.OKX)["reason"], "the dead connection given up")
+    assert any(f"no market data for {PROBE_S:g} s" in str(vars(line)) for line in caplog.records)
     assert not seen.feed(Venue.OKX)["delivering"]
     assert {gap[0] for gap in seen.gaps()} == {"okx"} and "trade" not in {gap[1] for gap in seen.gaps()}
     assert seen.health()["status"] == "degraded"

@@ -83,6 +83,18 @@ def test_unknown_is_none_or_nan_never_zero(set_: Stage) -> None:
         assert len(client.snapshot("BTC", range_pct=5).prices) == 0
 
 
+def test_a_map_that_knows_no_price_is_not_ready_and_says_why(set_: Stage) -> None:
+    set_.write_frame("BTC", mark_price=float("nan"), mark_source=0)
+    with set_.client() as client:
+        status = client.status()
+        assert not status.symbols["BTC"].ready and status.symbols["ETH"].ready
+        assert status.symbols["BTC"].reason == "BTC has no price yet: no mark, mid or last trade has arrived"
+        assert status.status == "degraded"
+        assert "no price yet" in (client.why_not("BTC") or "")
+        set_.write_frame("BTC")
+        assert client.status().symbols["BTC"].ready and client.why_not("BTC") is None
+
+
 def test_age_is_measured_and_old_is_stale(set_: Stage) -> None:
     clock = ManualClock(time.time_ns())
     set_.write_frame("BTC", clock.now_ns())
