@@ -63,7 +63,7 @@ def test_half_open(seen: Watched, caplog: pytest.LogCaptureFixture) -> None:
     trades = seen.feeds.sources["okx/trades"].opened_ns
     seen.venues.fault(Venue.OKX, {"fault": "half_open", "topic": "mark-price/*"})
     seen.venues.fault(Venue.OKX, {"fault": "refuse", "kind": "503"})
-    seen.speaking_until(lambda: "HTTP 503" in seen.feed(Venue.OKX)["reason"], "the dead connection given up")
+    seen.speaking_until(lambda: "temporarily unavailable" in seen.feed(Venue.OKX)["reason"], "it, given up")
     assert any(f"no market data for {PROBE_S:g} s" in str(vars(line)) for line in caplog.records)
     assert not seen.feed(Venue.OKX)["delivering"]
     assert {gap[0] for gap in seen.gaps()} == {"okx"} and "trade" not in {gap[1] for gap in seen.gaps()}
