@@ -127,6 +127,8 @@ class _Keeper:
             path = self._closed.pop(0)
             try:
                 compress(path)
+            except FileNotFoundError:
+                log.warning("a closed hour of the journal is gone: somebody removed it", extra=fields(file=path))
             except OSError as error:
                 self._closed.append(path)
                 self._blame(error, path)

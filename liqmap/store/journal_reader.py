@@ -70,7 +70,8 @@ class Loss(NamedTuple):
     why: str
 
     def __str__(self) -> str:
-        return f"{self.path} at byte {self.offset}: {self.why}, {self.size} bytes lost"
+        at_least = "at least " if self.path.suffix == COMPRESSED else ""  # nobody can tell what stood behind the damage
+        return f"{self.path} at byte {self.offset}: {self.why}, {at_least}{self.size} bytes lost"
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,8 +277,8 @@ def _read(stream: BinaryIO, size: int) -> tuple[bytes, str]:
             pieces.append(piece)
     except _READING_FAULTS as error:
         if size >= 0:
-            return b"", f"the compressed data is damaged ({error})"
-        return b"".join(pieces), f"the compressed data is damaged ({error})"
+            return b"", f"the compressed data is damaged ({error}), all behind it is lost"
+        return b"".join(pieces), f"the compressed data is damaged ({error}), all behind it is lost"
     return b"".join(pieces), ""
 
 

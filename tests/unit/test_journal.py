@@ -2,6 +2,7 @@
 
 import errno
 import os
+import queue
 import random
 import sys
 import threading
@@ -161,6 +162,7 @@ def test_a_torn_compressed_file_is_used_up_to_the_tear(tmp_path: Path) -> None:
     assert 0 < len(events) < len(said)
     assert said.startswith(events)
     assert "compressed data is damaged" in str(reader.losses[0])
+    assert "all behind it is lost, at least " in str(reader.losses[0]), "how much that is nobody can know"
     assert str(packed_file) in str(reader.losses[0])
 
 
@@ -227,6 +229,18 @@ def test_what_a_killed_writer_or_keeper_left_is_compressed_by_its_successor(tmp_
     wait_until(lambda: not path.exists(), "the compressed file")
     journals.close()
     assert read(tmp_path / "BTC")[0] == said
+
+
+def test_a_closed_hour_that_somebody_removed_is_no_fault_of_the_disk(tmp_path: Path) -> None:
+    """It was to be compressed; asking for it again and again would keep /health degraded for ever."""
+    written(tmp_path, [10])
+    path = journal_files(tmp_path / "BTC")[0]
+    reports: queue.SimpleQueue[journal_keeper.Report] = queue.SimpleQueue()
+    keeper = journal_keeper._Keeper(tmp_path, JournalConfig(), reports, [path])
+    path.unlink()
+    for _ in range(2):
+        keeper._turn()
+        assert reports.get().fault == ""
 
 
 class Disk:
