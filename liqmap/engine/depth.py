@@ -5,11 +5,15 @@ is not integrated and shows as less covered time. Frames begin at multiples of t
 first sample behind its end, or when somebody looks later than anything could still be said about it; a frame without
 a sample of its own is not made. The same samples give the same frames, however they are cut into pieces.
 
+A book that stops being whole was last known when its venue last spoke of it, not when that was noticed: what it was
+shown for in between is taken back, as far as the frame is still open (pieces of time wait until every shown book has
+spoken after them). So a half-open connection is less covered time, not a frozen book.
+
 Cells are told apart by bucket, so a window that moves within a frame loses nothing. A cell's mean is over the time in
 which it was known; NaN: never known, 0: known to be empty.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -41,18 +45,21 @@ class DepthSample:
     """The order books of one symbol at one moment; arrays by venue number, less one.
 
     `usd[venue, side, cell]`: dollars in bucket `first_bucket + cell`, side 0 bid and 1 ask, NaN unknown.
-    `states`: BookState, 0 where no book is wanted. Prices are NaN while unknown. `resyncs` counts since ingest began.
+    `states`: BookState, 0 where no book is wanted. Prices are NaN while unknown. `heard_ns`: when the venue last spoke
+    of the book, -1 never. `resyncs` and `snapshots` count since ingest began.
     """
 
     as_of_ns: int
     first_bucket: int
     usd: NDArray[np.floating]
     states: NDArray[np.integer]
+    heard_ns: NDArray[np.integer]
     best_bid: Floats
     best_ask: Floats
     complete_low: Floats
     complete_high: Floats
     resyncs: NDArray[np.integer]
+    snapshots: NDArray[np.integer]
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,18 +106,23 @@ class DepthIntegrator:
         self._held: _Moment | None = None
         self._reached_ns = 0
         self._open: _OpenFrame | None = None
-        self._resyncs: NDArray[np.int64] | None = None
+        self._waiting: list[_Piece] = []
+        self._before: DepthSample | None = None
 
     def add(self, sample: DepthSample) -> list[BookFrame]:
         """What is closed by this sample. A sample that is older than the one before says nothing."""
         if self._held is not None and sample.as_of_ns < self._held.as_of_ns:
             return []
         closed = self._advance(sample.as_of_ns)
+        self._take_back(sample)
         self._held = _Moment.of(sample, self._spec)
         self._reached_ns = max(self._reached_ns, sample.as_of_ns)
         frame = self._frame_at(self._reached_ns, len(self._held.whole))
         frame.samples += sample.as_of_ns >= frame.begin_ns
         frame.resyncs += self._new_resyncs(sample)
+        spoken_ns = sample.heard_ns[self._held.whole]
+        self._settle(int(spoken_ns.min()) if len(spoken_ns) else sample.as_of_ns)
+        self._before = sample
         return closed
 
     def look(self, now_ns: int) -> list[BookFrame]:
@@ -128,7 +140,7 @@ class DepthIntegrator:
             while self._reached_ns < until_ns:
                 frame = self._frame_at(self._reached_ns, len(held.whole))
                 piece_ns = min(until_ns, frame.begin_ns + self._spec.frame_ns)
-                frame.integrate(held, piece_ns - self._reached_ns)
+                self._waiting.append(_Piece(held, self._reached_ns, piece_ns))
                 self._reached_ns = piece_ns
                 closed += self._close_by(piece_ns)
         return closed + self._close_by(to_ns)
@@ -137,6 +149,7 @@ class DepthIntegrator:
         frame = self._open
         if frame is None or frame.begin_ns + self._spec.frame_ns > now_ns:
             return []
+        self._settle(now_ns)
         self._open = None
         self._reached_ns = max(self._reached_ns, frame.begin_ns + self._spec.frame_ns)
         return [frame.closed()] if frame.samples else []
@@ -146,12 +159,30 @@ class DepthIntegrator:
             self._open = _OpenFrame(time_ns - time_ns % self._spec.frame_ns, venues, self._spec)
         return self._open
 
+    def _settle(self, until_ns: int) -> None:
+        """Integrate the pieces that nothing can be taken back of any more: all books spoke at `until_ns` or later."""
+        frame = self._open
+        while frame is not None and self._waiting and self._waiting[0].to_ns <= until_ns:
+            piece = self._waiting.pop(0)
+            frame.integrate(piece.moment, piece.to_ns - piece.from_ns)
+
+    def _take_back(self, sample: DepthSample) -> None:
+        """The silence of books that had said nothing for longer than a sample speaks and are no longer what they were."""
+        before = self._before
+        if before is None or not self._waiting:
+            return
+        silent = (before.states == BookState.SYNCED) & (before.as_of_ns - before.heard_ns > self._spec.hold_ns)
+        lost = (sample.states != BookState.SYNCED) | (sample.snapshots != before.snapshots)
+        for venue in np.flatnonzero(silent & lost):
+            known_ns = int(before.heard_ns[venue])
+            self._waiting = [part for piece in self._waiting for part in piece.known_until(known_ns, int(venue))]
+
     def _new_resyncs(self, sample: DepthSample) -> NDArray[np.int64]:
         """Since the sample before; where one count fell, ingest is another one and all began anew."""
         now = sample.resyncs.astype(np.int64)
-        before, self._resyncs = self._resyncs, now
-        if before is None:
+        if self._before is None:
             return np.zeros_like(now)
+        before = self._before.resyncs.astype(np.int64)
         return now if (now < before).any() else now - before
 
 
@@ -164,7 +195,7 @@ class _Moment:
     usd: Floats
     whole: NDArray[np.bool_]
     all_whole: bool
-    mid: float
+    mids: Floats
     low: Floats
     high: Floats
     totals: Floats
@@ -173,20 +204,56 @@ class _Moment:
     def of(cls, sample: DepthSample, spec: DepthSpec) -> "_Moment":
         whole = sample.states == BookState.SYNCED
         usd = np.where(whole[:, None, None], sample.usd.astype(np.float64), np.nan)
-        mids = ((sample.best_bid + sample.best_ask) / 2)[whole]
-        mids = mids[np.isfinite(mids)]
-        mid = float(mids.mean()) if len(mids) else np.nan
+        mids = np.where(whole, (sample.best_bid + sample.best_ask) / 2, np.nan)
         return cls(
             as_of_ns=sample.as_of_ns,
             first_bucket=sample.first_bucket,
             usd=usd,
             whole=whole,
             all_whole=bool(whole.any() and whole[sample.states != 0].all()),
-            mid=mid,
+            mids=mids,
             low=sample.complete_low,
             high=sample.complete_high,
-            totals=_totals(usd[..., _band(sample, mid, spec)]),
+            totals=_totals(usd[..., _band(sample, _mean(mids), spec)]),
         )
+
+    @property
+    def mid(self) -> float:
+        """The mean of the middles of the whole books, NaN without any."""
+        return _mean(self.mids)
+
+    def without(self, venue: int) -> "_Moment":
+        """The same, that venue's book unknown."""
+        others = np.arange(len(self.whole)) != venue
+        return replace(
+            self,
+            usd=np.where(others[:, None, None], self.usd, np.nan),
+            whole=self.whole & others,
+            all_whole=False,
+            mids=np.where(others, self.mids, np.nan),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """A moment stood from `from_ns` to `to_ns`, within one frame."""
+
+    moment: _Moment
+    from_ns: int
+    to_ns: int
+
+    def known_until(self, known_ns: int, venue: int) -> "tuple[_Piece, ...]":
+        """The same time, that venue's book unknown behind `known_ns`."""
+        if self.to_ns <= known_ns:
+            return (self,)
+        unknown = replace(self, moment=self.moment.without(venue), from_ns=max(self.from_ns, known_ns))
+        return (unknown,) if known_ns <= self.from_ns else (replace(self, to_ns=known_ns), unknown)
+
+
+def _mean(mids: Floats) -> float:
+    """Of those that are known; NaN without any."""
+    known = mids[np.isfinite(mids)]
+    return float(known.mean()) if len(known) else np.nan
 
 
 def _band(sample: DepthSample, mid: float, spec: DepthSpec) -> slice:

@@ -93,11 +93,13 @@ def sample_of(board: NDArray[Any]) -> DepthSample:
         first_bucket=int(board["first_bucket"]),
         usd=board["usd"][..., : int(board["buckets"])],
         states=venues["state"],
+        heard_ns=venues["as_of_ns"],
         best_bid=venues["best_bid"],
         best_ask=venues["best_ask"],
         complete_low=venues["complete_low"],
         complete_high=venues["complete_high"],
         resyncs=venues["resyncs"],
+        snapshots=venues["snapshots"],
     )
 
 

@@ -29,18 +29,24 @@ def sample(
     states: Sequence[int] = (BookState.SYNCED,) * VENUES,
     complete: tuple[float, float] = (90.0, 110.0),
     resyncs: Sequence[int] = (0, 0, 0),
+    heard_s: Sequence[float] | None = None,
+    snapshots: Sequence[int] = (1, 1, 1),
 ) -> DepthSample:
-    """One sample `at_s` after START_NS; every venue has the same best prices, one step apart."""
+    """One sample `at_s` after START_NS; every venue has the same best prices, one step apart, and just spoke (or did at
+    `heard_s`)."""
+    heard = [START_NS + round(each * SECOND_NS) for each in heard_s or (at_s,) * VENUES]
     return DepthSample(
         as_of_ns=START_NS + round(at_s * SECOND_NS),
         first_bucket=first_bucket,
         usd=np.asarray(usd, dtype=np.float32),
         states=np.array(states, dtype=np.uint64),
+        heard_ns=np.array(heard, dtype=np.int64),
         best_bid=np.full(VENUES, mid - STEP / 2),
         best_ask=np.full(VENUES, mid + STEP / 2),
         complete_low=np.full(VENUES, complete[0]),
         complete_high=np.full(VENUES, complete[1]),
         resyncs=np.array(resyncs, dtype=np.uint64),
+        snapshots=np.array(snapshots, dtype=np.uint64),
     )
 
 

@@ -64,6 +64,44 @@ def test_a_stall_is_not_integrated_but_told() -> None:
     assert np.allclose(frame.usd, (1.5 * 100 + 2.0 * 500) / 3.5)
 
 
+SYNCED3 = (BookState.SYNCED,) * VENUES
+
+
+def frozen_from(silent_s: float, until_s: float, *, anew: bool = False) -> list[DepthSample]:
+    """Venue 1 says nothing from `silent_s` on, which is noticed at `until_s`: its book is gone, or begins anew."""
+    told = [at / 4 for at in range(4 * 29)]
+    return [
+        sample(
+            at,
+            flat(100.0 if at < until_s else 300.0),
+            heard_s=(at, min(at, silent_s) if at < until_s else at, at),
+            states=SYNCED3 if at < until_s or anew else (BookState.SYNCED, BookState.ABSENT, BookState.SYNCED),
+            snapshots=(1, 1 + (at >= until_s), 1),
+        )
+        for at in told
+    ]
+
+
+def test_the_silence_of_a_book_that_turns_out_to_be_dead_is_taken_back() -> None:
+    """A half-open connection is noticed after 15 s: until then its book is shown, but it was not known."""
+    (frame,) = run(frozen_from(2.5, 18.0), until_s=60)
+    assert frame.venues[1].covered_ms == 2500
+    assert frame.venues[0].covered_ms == frame.venues[2].covered_ms == 30_000
+    assert frame.summed.covered_ms == 2500, "and the sum of all lacks it for as long"
+    assert np.allclose(frame.usd[1], 100.0)
+
+
+def test_a_book_that_began_anew_between_two_looks_was_not_known_in_its_silence_either() -> None:
+    (frame,) = run(frozen_from(2.5, 18.0, anew=True), until_s=60)
+    assert frame.venues[1].covered_ms == 2500 + 12_000
+
+
+def test_a_book_at_rest_that_speaks_again_was_known_all_the_while() -> None:
+    book = [sample(at / 4, flat(), heard_s=(at / 4, min(at / 4, 2.5) if at < 80 else at / 4, 1)) for at in range(120)]
+    (frame,) = run(book, until_s=60)
+    assert [each.covered_ms for each in frame.venues] == [30_000] * 3
+
+
 def test_a_frame_without_a_sample_is_not_made_up() -> None:
     frames = run([sample(29.9, flat()), sample(95, flat())])
     assert [(frame.t_ms - START_NS // NS_MS) // 1000 for frame in frames] == [0, 90]
