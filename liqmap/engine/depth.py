@@ -167,7 +167,7 @@ class DepthIntegrator:
             frame.integrate(piece.moment, piece.to_ns - piece.from_ns)
 
     def _take_back(self, sample: DepthSample) -> None:
-        """The silence of books that had said nothing for longer than a sample speaks and are no longer what they were."""
+        """The silence of books that had said nothing for longer than a sample speaks, and that are now lost or anew."""
         before = self._before
         if before is None or not self._waiting:
             return
