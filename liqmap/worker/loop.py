@@ -59,7 +59,7 @@ class Loop:
         self._books = books
         self._pace = LivePace(int(max(1.0, child.mode.speed) * SECOND_NS))
         self._lost = ring.lost
-        self._hole = len(ring.take_over.set_aside) > 0
+        self._hole = ring.read > 0  # what a predecessor took, and what was set aside, is not in this map
         self._overruns = 0
         self._minutes = 0
         self._window: Window | None = None

@@ -59,6 +59,9 @@ def test_a_killed_worker_resumes_at_its_cursor_and_doubles_nothing(tmp_path: Pat
         live = on.live()
         assert live is not None
         assert live["born_ns"] >= 1_700_000_070 * 10**9, "the successor's map begins where it began"
+        minute = on.rows(Role.MINUTES)[0]
+        assert minute["gap_topics"][0] & 1, "and its first minute says that events of it are missing"
+        assert live["gap_minutes"] == live["minutes"] == 1
         second_worker.send_signal(signal.SIGTERM)
         assert second_worker.wait(DEADLINE_S) == 0
         assert "begins with an empty map" in on.log()
