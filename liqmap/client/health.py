@@ -15,6 +15,8 @@ DOWN: Final = "down"
 
 NEVER_DIED: Final = -1000
 SUPERVISOR_SILENT_MS: Final = 10_000
+LATE_MS: Final = 3000
+"""What is on its way for longer is told: real ways take tens of ms, a busy venue in a cascade a second or two."""
 
 
 def process_statuses(board: Any | None, beats: Mapping[str, Beat], monotonic_ns: int) -> dict[str, ProcessStatus]:
@@ -45,14 +47,19 @@ def _process(row: Any | None, beat: Beat | None, monotonic_ns: int) -> ProcessSt
 
 
 def verdict(symbols: Mapping[str, SymbolStatus], feeds: Mapping[str, VenueStatus], kept: Kept) -> str:
-    """`ok`: every enabled symbol fresh, every enabled venue delivering, everything written that should be; `down`: no
-    symbol fresh."""
+    """`ok`: every enabled symbol fresh, every enabled venue delivering and not late, everything written that should be;
+    `down`: no symbol fresh."""
     if not any(symbol.ready for symbol in symbols.values()):
         return DOWN
     venues = [venue for venue in feeds.values() if venue.enabled]
-    delivering = bool(venues) and all(venue.delivering for venue in venues)
+    delivering = bool(venues) and all(venue.delivering and not late(venue) for venue in venues)
     whole = delivering and not kept.failing
     return OK if whole and all(symbol.ready for symbol in symbols.values()) else DEGRADED
+
+
+def late(venue: VenueStatus) -> bool:
+    """Whether what a venue tells is old when it arrives: its books look whole, and are those of a time past."""
+    return venue.delivering and (venue.on_its_way_ms or 0.0) > LATE_MS
 
 
 def problems(
@@ -97,6 +104,8 @@ def data_problems(
             yield f"{name} does not deliver{_how_much(venue)}: {venue.reason or venue.state or 'no reason known'}"
         elif venue.enabled and venue.reason:
             yield f"{name}: {venue.reason}"
+        if venue.enabled and late(venue):
+            yield f"{name} is late: what it tells is {(venue.on_its_way_ms or 0) / 1000:.1f} s old when it arrives"
         if venue.refused_instruments:
             yield f"{name}: {venue.refused_instruments} instruments of unknown size were refused"
     yield from _gaps_in_words(missing.gaps)

@@ -242,6 +242,13 @@ class VenueStatus:
     lag_ms: float | None
     budget_used: float
 
+    @property
+    def on_its_way_ms(self) -> float | None:
+        """How old the newest facts are when they arrive; None while the offset of the clocks is not measured."""
+        if self.lag_ms is None or self.clock_offset_ms is None:
+            return None
+        return self.lag_ms - self.clock_offset_ms
+
 
 @dataclass(frozen=True, slots=True)
 class SymbolStatus:

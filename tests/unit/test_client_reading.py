@@ -4,6 +4,7 @@ import dataclasses
 import threading
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -257,6 +258,25 @@ def test_problems_are_words_that_name_what_is_wrong(set_: Stage) -> None:
     assert "ETH is stale: its newest map is 60." in problems
     assert "okx does not deliver: connection refused" in problems
     assert "no liquidation arrives from bybit for BTC: disconnected" in problems
+
+
+@pytest.mark.parametrize(
+    ("offset_ms", "lag_ms", "seconds"),
+    [(-2.0, 10_098.0, "10.1"), (600_000.0, 630_000.0, "30.0"), (600_000.0, 600_050.0, None), (np.nan, 30_000.0, None)],
+    ids=["late", "late and another clock", "another clock alone", "not known which of the two"],
+)
+def test_a_venue_whose_facts_are_old_when_they_come_is_late(
+    set_: Stage, offset_ms: float, lag_ms: float, seconds: str | None
+) -> None:
+    def said(board: Any) -> None:
+        board["venues"][1]["clock_offset_ms"], board["venues"][1]["lag_ms"] = offset_ms, lag_ms
+
+    set_.write_feeds(kept=said)
+    with set_.client() as client:
+        status = client.status()
+    told = [] if seconds is None else [f"bybit is late: what it tells is {seconds} s old when it arrives"]
+    assert list(status.problems) == told
+    assert status.status == ("degraded" if told else "ok")
 
 
 def test_a_venue_of_which_something_arrives_is_not_said_to_deliver_nothing(set_: Stage) -> None:
