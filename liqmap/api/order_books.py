@@ -26,7 +26,7 @@ from liqmap.api.errors import InvalidParameter, WarmingUp
 from liqmap.api.packed import packed
 from liqmap.api.picture import picture
 from liqmap.api.resource import Resource, Serving
-from liqmap.client import BookColumns, BookFrame, Newest, NotYet, OutOfRange, TooMuch
+from liqmap.client import BookColumns, BookFrame, Newest, NotYet, OutOfRange, StepTooCoarse, TooMuch
 
 HISTORY: Final = f"{FRAME}_history"
 
@@ -92,9 +92,12 @@ def _or_refused(query: FrameQuery, read: Callable[[], T]) -> T:
     try:
         return read()
     except OutOfRange as error:
-        param = "step" if query.step is not None else "range_pct" if query.price_min is None else "price_min"
+        param = "range_pct" if query.price_min is None else "price_min"
         words = f"{error}: recorded is from {error.low:.15g} to {error.high:.15g}"
         raise InvalidParameter(words, param=param, allowed={"minimum": error.low, "maximum": error.high}) from error
+    except StepTooCoarse as error:
+        allowed = {"minimum": error.finest, "maximum": error.coarsest}
+        raise InvalidParameter(str(error), param="step", allowed=allowed) from error
     except TooMuch as error:
         stride = getattr(query, "stride", 1)
         needed = -(-error.cells * stride // error.limit)

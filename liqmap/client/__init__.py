@@ -15,7 +15,16 @@ from liqmap.client.book_records import (
     KeptFrames,
     Missing,
 )
-from liqmap.client.faults import Busy, ClientError, Incompatible, NotYet, OutOfRange, TooMuch, UnknownSymbol
+from liqmap.client.faults import (
+    Busy,
+    ClientError,
+    Incompatible,
+    NotYet,
+    OutOfRange,
+    StepTooCoarse,
+    TooMuch,
+    UnknownSymbol,
+)
 from liqmap.client.order_books import Prices
 from liqmap.client.reader import Client
 from liqmap.client.records import (
@@ -79,6 +88,7 @@ __all__ = [
     "ProcessStatus",
     "Snapshot",
     "Status",
+    "StepTooCoarse",
     "SymbolStatus",
     "TooMuch",
     "TopicStatus",

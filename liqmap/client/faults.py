@@ -40,6 +40,14 @@ class OutOfRange(ClientError):
         self.low, self.high = low, high
 
 
+class StepTooCoarse(ClientError):
+    """No multiple of the step lies in the range asked for; one from `finest` to `coarsest` does."""
+
+    def __init__(self, finest: float, coarsest: float) -> None:
+        super().__init__("no price cell of that step lies in the range asked for: a finer step, or more prices")
+        self.finest, self.coarsest = finest, coarsest
+
+
 class TooMuch(ClientError):
     """`cells` were asked for of `what` (rows of the answer, or frames to read), `limit` is the most there may be."""
 

@@ -16,7 +16,7 @@ from liqmap.client.book_columns import Axis, Raster, missing, per_slot, summed
 from liqmap.client.book_records import BookColumns, BookFrame, BookMeans, BookStandings, Missing
 from liqmap.client.book_rows import ALL_VENUES, BooksReader, DepthReader
 from liqmap.client.book_standing import kept_frames, standings
-from liqmap.client.faults import NotYet, OutOfRange, TooMuch
+from liqmap.client.faults import NotYet, OutOfRange, StepTooCoarse, TooMuch
 from liqmap.client.feeds import Feeds, depth_gap_in_words
 from liqmap.client.records import Floats, Freshness, Newest, Version
 from liqmap.client.timing import Timing
@@ -55,7 +55,8 @@ class Prices:
     step: float | None = None
 
     def axis(self, heads: NDArray[Any], mid: float) -> Axis:
-        """The columns over what these rows recorded. Raises OutOfRange where they hold none of it."""
+        """The columns over what these rows recorded. Raises OutOfRange where they hold none of it, StepTooCoarse where
+        they do, and only the step leaves it out."""
         low, high = 0.0 if self.low is None else self.low, 1e300 if self.high is None else self.high
         if self.range_pct is not None:
             low, high = mid * (1 - self.range_pct / 100), mid * (1 + self.range_pct / 100)
@@ -64,9 +65,11 @@ class Prices:
         reach = (int(used["first_bucket"].min()), int((used["first_bucket"] + used["buckets"]).max()) - 1)
         axis = Axis.over(grid, self.step, low, high, reach)
         if axis.count == 0:
-            raise OutOfRange(
-                "no price cell of that step lies in that range", grid.price(reach[0]), grid.price(reach[1])
-            )
+            first, last = grid.price(reach[0]), grid.price(reach[1])
+            width = min(high, last) - max(low, first)
+            if self.step is not None and width >= grid.step:
+                raise StepTooCoarse(grid.step, width)
+            raise OutOfRange("no price cell lies in that range", first, last)
         return axis
 
 

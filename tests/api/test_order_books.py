@@ -250,7 +250,12 @@ def test_a_step_that_cannot_be_made_is_refused_with_what_can(books: Stage, web: 
     assert error["param"] == "step" and error["allowed"] == {"minimum": 20, "maximum": 20_000}
     assert refused(web, path, symbol="SOL", step=0.05)["allowed"] == {"minimum": 0.1, "maximum": 100}
     assert refused(web, path, step=33.33333)["allowed"]["decimals"] == 3
-    assert refused(web, path, step=20_000)["param"] == "step", "no cell of that step lies in the range"
+    coarse = refused(web, path, step=20_000)
+    assert coarse["param"] == "step" and coarse["allowed"] == {"minimum": 20, "maximum": 18_000}
+    assert web.get(f"{path}?step=18000").status_code == 200, "what is allowed is answered"
+    narrow = refused(web, path, step=700, range_pct=0.1)
+    assert narrow["param"] == "step" and narrow["allowed"]["maximum"] == pytest.approx(180, abs=1)
+    assert web.get(f"{path}?step={int(narrow['allowed']['maximum'])}&range_pct=0.1").status_code == 200
 
 
 def test_a_venue_whose_book_is_not_followed_is_refused() -> None:
