@@ -166,6 +166,21 @@ def test_a_torn_compressed_file_is_used_up_to_the_tear(tmp_path: Path) -> None:
     assert str(packed_file) in str(reader.losses[0])
 
 
+def test_a_damaged_compressed_hour_leaves_a_hole_in_front_of_the_next_one(tmp_path: Path) -> None:
+    journals = opened(tmp_path, compress=False)
+    for number in range(40):  # hours of 18 batches, 100 events each
+        first = FIRST + 100 * number
+        journals.of("BTC").append(first, packed(first, 100, START_NS + number * HOUR_NS // 18))
+    journals.close()
+    hours = [journal_keeper.compress(path) for path in journal_files(tmp_path / "BTC")]
+    damaged = bytearray(hours[0].read_bytes())
+    damaged[len(damaged) // 2] ^= 0x10
+    hours[0].write_bytes(damaged)
+    events, holes, reader = read(tmp_path / "BTC")
+    assert len(reader.losses) == 1
+    assert [hole.events for hole in holes] == [4000 - len(events) // EVENT_BYTES]
+
+
 def test_foreign_files_are_refused_in_words(tmp_path: Path) -> None:
     written(tmp_path, [1])
     path = journal_files(tmp_path / "BTC")[0]
