@@ -117,3 +117,10 @@ class Projection(IntEnum):
 
     DOLLARS = 1
     RELATIVE = 2
+
+
+class Model(IntEnum):
+    """The projection models, side by side in every frame: model m stands at place m - 1."""
+
+    FLOW = 1
+    INVENTORY = 2

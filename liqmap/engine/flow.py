@@ -13,6 +13,7 @@ No tilt by the aggressor's share: only grades could justify one.
 import numpy as np
 from numpy.typing import NDArray
 
+from liqmap.domain.enums import Projection
 from liqmap.domain.grid import Window, rebin
 from liqmap.engine.bars import MinuteBar
 from liqmap.engine.frames import SIDES
@@ -28,12 +29,26 @@ class FlowModel:
         self._window = window
         self._prices = window.prices()
         tiers = len(spec.leverages)
+        self.projection: Projection | None = None
         self.usd: NDArray[np.float64] = np.zeros((SIDES, tiers, window.count))
         self.outside_usd: NDArray[np.float64] = np.zeros((SIDES, tiers, 2))
+
+    @property
+    def swept_share(self) -> float:
+        """What a bucket loses when price passes it."""
+        return self._spec.sweep_share
+
+    def usd_by_side(self) -> NDArray[np.float64]:
+        """(side, cell) dollars, all tiers summed."""
+        return np.asarray(self.usd.sum(axis=1))
 
     def advance(self, minute: Minute) -> None:
         """Close a minute, in the order of the module's text."""
         bar = minute.bar
+        if bar.open_interest.level_base == bar.open_interest.level_base:
+            self.projection = Projection.DOLLARS
+        elif bar.open_interest.change_base == bar.open_interest.change_base:
+            self.projection = self.projection or Projection.RELATIVE
         kept = self._spec.decay(minute.minutes) * (1 - self._shrink(bar))
         self.usd *= kept
         self.outside_usd *= kept

@@ -91,6 +91,11 @@ class InventoryModel:
         return Projection.RELATIVE if self._opened else None
 
     @property
+    def swept_share(self) -> float:
+        """All of what price passes is gone."""
+        return 1.0
+
+    @property
     def base(self) -> Floats:
         """(side, tier, cell) quantities; a copy."""
         return self._raw * self._scale[:, :, None]

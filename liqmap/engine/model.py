@@ -6,6 +6,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from liqmap.domain.enums import Projection
 from liqmap.domain.grid import Window
 from liqmap.engine.bars import MinuteBar
 from liqmap.engine.smear import Placement
@@ -34,12 +35,23 @@ class ProjectionModel(Protocol):
     """Side 0 is long, 1 short. Arrays are the model's own: read, never written, by others."""
 
     @property
+    def swept_share(self) -> float:
+        """What a bucket loses when price passes it."""
+
+    @property
+    def projection(self) -> Projection | None:
+        """What the numbers are: dollars, densities that compare with each other, None: nothing yet."""
+
+    @property
     def usd(self) -> Floats:
         """(side, tier, cell) dollars that would be liquidated at each price."""
 
     @property
     def outside_usd(self) -> Floats:
         """(side, tier, end) dollars below and above the window."""
+
+    def usd_by_side(self) -> Floats:
+        """(side, cell) dollars, all tiers summed."""
 
     def advance(self, minute: Minute) -> None:
         """Close a minute."""
