@@ -57,14 +57,15 @@ class EntryHistory:
         return (self._minutes[-1] if self._minutes else None) or self._last
 
     def profile(self, spans: tuple[tuple[float, float, float], ...]) -> EntryProfile | None:
-        """Entries of a minute's openings; `spans` as in OpenInterestStep, with some change above zero.
+        """Entries of a minute's openings; `spans` as in OpenInterestStep.
 
-        Where no minute of a span has a price, the last known price stands in; None when there never was one.
+        Where no minute of a span has a price, the last known price stands in. None: no span opened anything, or there
+        never was a price.
         """
-        if self._last is None:
+        opened = [span for span in spans if span[2] > 0]
+        if self._last is None or not opened:
             return None
         weighed: dict[int, tuple[EntryProfile, float]] = {}
-        opened = [span for span in spans if span[2] > 0]
         total = sum(change for _, _, change in opened)
         for begin, end, change in opened:
             covered = self._covered(begin, end) or [(self._last, 1.0)]
@@ -126,7 +127,9 @@ def _halves(edges: Floats, corners: tuple[float, float, float]) -> tuple[Floats,
     """The cumulated triangle left and right of its top; a top at a corner has only the other half."""
     low, top, high = corners
     rising = (edges - low) * (edges - low) / ((high - low) * (top - low)) if top > low else np.zeros(len(edges))
-    falling = 1.0 - (high - edges) * (high - edges) / ((high - low) * (high - top)) if high > top else np.ones(len(edges))
+    falling = (
+        1.0 - (high - edges) * (high - edges) / ((high - low) * (high - top)) if high > top else np.ones(len(edges))
+    )
     return rising, falling
 
 

@@ -42,6 +42,11 @@ class FlowModel:
         """(side, cell) dollars, all tiers summed."""
         return np.asarray(self.usd.sum(axis=1))
 
+    def coverage(self, open_interest_usd: float, /) -> NDArray[np.float64]:
+        """By side, the share of the open interest that is projected."""
+        usd = self.usd.sum(axis=(1, 2)) + self.outside_usd.sum(axis=(1, 2))
+        return np.asarray(np.minimum(usd / open_interest_usd, 1.0))
+
     def advance(self, minute: Minute) -> None:
         """Close a minute, in the order of the module's text."""
         bar = minute.bar

@@ -113,11 +113,10 @@ class InventoryModel:
     @property
     def known_base(self) -> Floats:
         """By side and tier, all that stands, beyond the window too."""
-        return (self._raw.sum(axis=2) + self._outside.sum(axis=2)) * self._scale
+        return np.asarray((self._raw.sum(axis=2) + self._outside.sum(axis=2)) * self._scale)
 
-    @property
-    def coverage(self) -> Floats:
-        """By side, the share of the open interest whose place is known."""
+    def coverage(self, _open_interest_usd: float, /) -> Floats:
+        """By side, the share of the open interest whose place is known: of quantities, whatever they are worth."""
         known = self.known_base.sum(axis=1)
         return np.asarray(known / (known + self.unknown_base))
 

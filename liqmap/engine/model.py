@@ -50,6 +50,9 @@ class ProjectionModel(Protocol):
     def outside_usd(self) -> Floats:
         """(side, tier, end) dollars below and above the window."""
 
+    def coverage(self, open_interest_usd: float, /) -> Floats:
+        """By side, the share of the open interest (dollars, one side) whose place is known."""
+
     def usd_by_side(self) -> Floats:
         """(side, cell) dollars, all tiers summed."""
 

@@ -5,17 +5,37 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from liqmap.domain.enums import Model
+from liqmap.domain.enums import Model, Projection
 from liqmap.domain.grid import Window
 from liqmap.engine.bars import MinuteBar, MinuteTape
 from liqmap.engine.entries import EntryHistory
 from liqmap.engine.evidence import Evidence, place
 from liqmap.engine.flow import FlowModel
-from liqmap.engine.frames import SIDES, Floats, Liquidation
+from liqmap.engine.frames import SIDES, BySide, Floats, Liquidation
 from liqmap.engine.inventory import InventoryModel
 from liqmap.engine.model import Minute, ProjectionModel, traversed
 from liqmap.engine.smear import Placement
 from liqmap.engine.spec import MINUTE_MS, EngineSpec
+
+
+@dataclass(frozen=True, slots=True)
+class KnownShare:
+    """What the models know, and what lies beyond the window; rows as in `frames.Facts`."""
+
+    coverage: BySide
+    unknown_usd: BySide
+    projection: tuple[int, ...]
+    evidence_outside_usd: BySide
+    projection_outside_usd: tuple[BySide, ...]
+
+
+_UNKNOWN = float("nan")
+_UNKNOWN_BY_SIDE = ((_UNKNOWN,) * SIDES,) * len(Model)
+_NOTHING_BY_END = ((0.0, 0.0),) * SIDES
+NOTHING_KNOWN = KnownShare(
+    _UNKNOWN_BY_SIDE, _UNKNOWN_BY_SIDE, (0,) * len(Model), _NOTHING_BY_END, (_NOTHING_BY_END,) * len(Model)
+)
+"""Of a map that was not laid out yet."""
 
 
 @dataclass(slots=True)
@@ -71,9 +91,25 @@ class MapState:
             model.move(window)
         self.window = window
 
-    def outside_usd(self) -> NDArray[np.float64]:
-        """(1 + model, side, end) dollars beyond the window: the evidence's first, then each model's, tiers summed."""
-        return np.stack((self.evidence.outside_usd, *(model.outside_usd.sum(axis=1) for model in self.models)))
+    def known_share(self, open_interest_usd: float) -> KnownShare:
+        """How much of the open interest each model can place. Of a map in relative densities nothing is in dollars."""
+        outside = [model.outside_usd.sum(axis=1) for model in self.models]
+        coverage, unknown_usd = [], []
+        for model in self.models:
+            in_dollars = model.projection is Projection.DOLLARS and open_interest_usd > 0
+            known = model.coverage(open_interest_usd) if in_dollars else np.full(SIDES, np.nan)
+            coverage.append(tuple(known.tolist()))
+            unknown_usd.append(tuple(((1 - known) * open_interest_usd).tolist()))
+        return KnownShare(
+            coverage=tuple(coverage),
+            unknown_usd=tuple(unknown_usd),
+            projection=tuple(int(model.projection or 0) for model in self.models),
+            evidence_outside_usd=_rows(self.evidence.outside_usd),
+            projection_outside_usd=tuple(
+                _rows(usd) if model.projection is Projection.DOLLARS else _NOTHING_BY_END
+                for model, usd in zip(self.models, outside, strict=True)
+            ),
+        )
 
     def projection_by_side(self) -> NDArray[np.float32]:
         """(model, side, cell) dollars, all tiers summed."""
@@ -102,3 +138,7 @@ class MapState:
                 kept[1, shorts] = share
             np.multiply(projection.usd, kept[:, None, :], out=projections[model - 1], casting="same_kind")
         return projections, evidence
+
+
+def _rows(values: NDArray[np.float64]) -> BySide:
+    return tuple(map(tuple, values.tolist()))
