@@ -21,16 +21,16 @@ from liqmap.engine.spec import significant
 
 Floats = NDArray[np.float64]
 
-WIDTH: Final = 0.12
+WIDTH: Final = 0.2
 
 LONG_SIGN: Final = +1
 SHORT_SIGN: Final = -1
 SIGNS: Final = (LONG_SIGN, SHORT_SIGN)
 """By side: longs are liquidated below their entry, shorts above."""
 
-_NEAREST: Final = 0.6
-_FARTHEST: Final = 1.65
-_Z: Final = np.array([significant(_NEAREST + (_FARTHEST - _NEAREST) * i / 420) for i in range(421)])
+_NEAREST: Final = 0.5
+_FARTHEST: Final = 2.0
+_Z: Final = np.array([significant(_NEAREST + (_FARTHEST - _NEAREST) * i / 500) for i in range(501)])
 _CDF: Final = np.array([significant(0.5 * (1 + math.erf(math.log(z) / (WIDTH * math.sqrt(2))))) for z in _Z])
 _CDF[0], _CDF[-1] = 0.0, 1.0
 
