@@ -18,7 +18,7 @@ from liqmap.domain.margin import (
     effective_mmr,
     okx_liquidation_price,
 )
-from liqmap.worker.margins import read_tables
+from liqmap.store.margin_files import read_tables
 
 LONG, SHORT = PositionSide.LONG, PositionSide.SHORT
 SHIPPED = Path(__file__).resolve().parents[2] / "etc" / "margin"
