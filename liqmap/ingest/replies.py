@@ -23,6 +23,13 @@ class ListingTaker(Protocol):
         """The first page of a list, or a later one; `asked` is the poll of the first. Raises Malformed."""
 
 
+class TierTaker(Protocol):
+    """Takes margin tiers."""
+
+    def __call__(self, asked: PollPlan, body: bytes, now_ns: int) -> None:
+        """What a venue said of its tiers, at engine time `now_ns`. Raises Malformed."""
+
+
 @dataclass(slots=True)
 class Asker:
     """The router's side of one poll."""
@@ -36,6 +43,11 @@ def _untaken(asked: PollPlan, body: bytes, *, first: bool) -> None:
     del asked, body, first
 
 
+def _tiers_untaken(asked: PollPlan, body: bytes, now_ns: int) -> None:
+    """Nobody compares margin tiers."""
+    del asked, body, now_ns
+
+
 class Replies:
     """Owned by the router."""
 
@@ -47,6 +59,7 @@ class Replies:
         self._desk = desk
         self._instruments = InstrumentTable(())
         self.take_listing: ListingTaker = _untaken
+        self.take_tiers: TierTaker = _tiers_untaken
         self.askers: dict[str, Asker] = {}
 
     def use(self, instruments: InstrumentTable) -> None:
@@ -84,9 +97,12 @@ class Replies:
 
     def _facts(self, asker: Asker, message: Polled, now_ns: int) -> tuple[Fact, ...]:
         """What the reply says. Raises Malformed."""
-        if asker.plan.topic is not Topic.INSTRUMENTS:
+        if asker.plan.topic is Topic.INSTRUMENTS:
+            self.take_listing(asker.plan, message.body, first=message.plan is None)
+        elif asker.plan.topic is Topic.MARGINS:
+            self.take_tiers(asker.plan, message.body, now_ns)
+        else:
             return tuple(asker.adapter.parse_reply(asker.plan, message.body, now_ns, self._instruments))
-        self.take_listing(asker.plan, message.body, first=message.plan is None)
         self._answered(message.source, now_ns)
         return ()
 

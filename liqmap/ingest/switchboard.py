@@ -40,8 +40,8 @@ from liqmap.ingest.shelf import WantedBook
 from liqmap.ingest.transport import Connector
 from liqmap.logs import fields
 
-_OF_THE_VENUE: Final = frozenset({Topic.INSTRUMENTS, Topic.CLOCK})
-"""Topics of no symbol."""
+_OF_THE_VENUE: Final = frozenset({Topic.INSTRUMENTS, Topic.CLOCK, Topic.MARGINS})
+"""Topics of no symbol: without them no map of one is worse."""
 
 log = logging.getLogger(__name__)
 
@@ -252,8 +252,8 @@ class Switchboard:
         asked = adapter.poll_plans(section, InstrumentTable([*table, *missing]))
         listings = [plan for plan in asked if plan.topic is Topic.INSTRUMENTS]
         readings = [plan for plan in adapter.poll_plans(section, table) if plan.topic is not Topic.INSTRUMENTS]
-        ratios = adapter.ratio_plans(section, table)
-        return {polls.source_of(plan): plan for plan in (*listings, *readings, *ratios)}
+        rare = (*adapter.ratio_plans(section, table), *adapter.tier_plans(section, table))
+        return {polls.source_of(plan): plan for plan in (*listings, *readings, *rare)}
 
     def _apply_polls(self, venue: Venue, adapter: Adapter, wanted: dict[str, PollPlan]) -> None:
         router = self._router
