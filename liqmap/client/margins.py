@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from liqmap.client.timing import Timing
 from liqmap.client.words import known, text
 from liqmap.domain.enums import Source, Venue
+from liqmap.domain.margin_drift import TOLERATED
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,12 +78,12 @@ def problems(margins: Margins, source: str) -> Iterator[str]:
             if status.tiers_off:
                 yield _drifted(symbol, venue, status)
             if status.late:
-                yield f"margins of {symbol} at {venue} are not told: last {_when(status.refreshed_ms)}{_why(status)}"
+                yield f"margins of {symbol} at {venue} {_untold(status)}"
 
 
 def _drifted(symbol: str, venue: str, status: MarginStatus) -> str:
     whose = "" if status.own else ", of other venues"
-    off = f"{status.tiers_off} tier{'s' if status.tiers_off != 1 else ''} off by more than 10 %"
+    off = f"{status.tiers_off} tier{'s' if status.tiers_off != 1 else ''} off by more than {100 * TOLERATED:g} %"
     return (
         f"margins of {symbol} at {venue} differ from those in use: {_percent(status.published_mmr)} "
         f"({_when(status.refreshed_ms)}) instead of {_percent(status.used_mmr)} ({status.used_as_of}{whose}) "
@@ -95,8 +96,9 @@ def _percent(rate: float | None) -> str:
 
 
 def _when(time_ms: int | None) -> str:
-    return "never" if time_ms is None else datetime.fromtimestamp(time_ms / 1000, UTC).strftime("%Y-%m-%d")
+    return "?" if time_ms is None else datetime.fromtimestamp(time_ms / 1000, UTC).strftime("%Y-%m-%d")
 
 
-def _why(status: MarginStatus) -> str:
-    return f" ({status.reason})" if status.reason else ""
+def _untold(status: MarginStatus) -> str:
+    when = "were never told" if status.refreshed_ms is None else f"are not told since {_when(status.refreshed_ms)}"
+    return f"{when} ({status.reason})" if status.reason else when

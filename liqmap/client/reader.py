@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from liqmap.client import feeds as feed_boards
 from liqmap.client import health, maps, sheet
 from liqmap.client import kept as kept_on_disk
-from liqmap.client import margins as margin_tables
 from liqmap.client import liquidations as recent_rows
+from liqmap.client import margins as margin_tables
 from liqmap.client.attachment import Attachment
 from liqmap.client.faults import ClientError, UnknownSymbol
 from liqmap.client.order_books import OrderBooks

@@ -33,7 +33,7 @@ _NAMED: Final = 4
 
 _WAITED_FOR: Final = {GapReason.NOT_CONNECTED: "nothing came yet", GapReason.DISCONNECTED: "not back yet"}
 
-_NOT_OF_THE_MAP: Final = frozenset({Topic.RATIO, Topic.CLOCK, Topic.INSTRUMENTS, Topic.MARGINS})
+_NOT_OF_THE_MAP: Final = frozenset({Topic.RATIO, Topic.CLOCK, Topic.INSTRUMENTS})
 """A venue without these delivers all the same; their absence is a gap and a sentence in /health."""
 
 _UP: Final = (LinkState.UP, LinkState.STOPPED)

@@ -119,7 +119,7 @@ class Margins:
             [table] = read_tables(path, "refreshed margins")
             told = datetime.strptime(table.as_of, _DATE).replace(tzinfo=UTC)
             if table.venue is not key[0]:
-                raise ConfigError(f"{path} is a table of {table.venue.name.lower()}")  # noqa: TRY301
+                raise ConfigError(f"{path} is a table of {table.venue.name.lower()}")
         except (ConfigError, ValueError) as error:
             standing.reason = f"{path.name} cannot be read"
             log.warning("refreshed margins", extra=fields(file=path, reason=str(error)))

@@ -80,6 +80,8 @@ class Replies:
             self._set_aside.take(message.source, now_ns, error.why, error.field, message.body, len(message.body))
             if asker.plan.topic is Topic.DEPTH:
                 self._desk.refused(asker.plan, 0.0, now_ns)
+            elif asker.plan.topic is Topic.MARGINS:
+                self._margins_untold(asker.plan, error.why)
             return
         source.state, source.reason, source.delay_s = LinkState.UP, "", 0.0
         self._feeds.heard(message.source, now_ns)
@@ -115,6 +117,9 @@ class Replies:
         """A poll that gave nothing: what it should have told is missing."""
         now_ns = self._time.at(message.at_ns)
         plan = self.askers[message.source].plan
+        if plan.topic is Topic.MARGINS:
+            self._margins_untold(plan, message.reason)
+            return  # no map is worse for it: the age of what was told before says all
         if plan.topic is Topic.DEPTH:
             self._desk.refused(plan, message.delay_s, now_ns)
             book = self._feeds.feeds.get(Feed(plan.venue, Topic.DEPTH, plan.symbols[0]))
@@ -125,3 +130,9 @@ class Replies:
         source.state = LinkState.REFUSED if refused else LinkState.BACKOFF
         source.reason, source.delay_s = message.reason, message.delay_s
         self._feeds.lost(message.source, message.gap, now_ns)
+
+    def _margins_untold(self, plan: PollPlan, reason: str) -> None:
+        """Nothing was compared: what was found before stands, with its age."""
+        standing = self._feeds.margins.get((plan.venue, plan.symbols[0]))
+        if standing is not None:
+            standing.reason = reason
