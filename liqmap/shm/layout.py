@@ -30,7 +30,7 @@ import numpy as np
 from liqmap.domain.enums import Model, Venue
 
 MAGIC: Final = 0x3150414D5149_4C  # "LIQMAP1" read as little-endian bytes
-LAYOUT_VERSION: Final = 4
+LAYOUT_VERSION: Final = 5
 
 SEGMENT_LIVE: Final = 1
 SEGMENT_RETIRED: Final = 2
