@@ -113,14 +113,14 @@ class Margins:
     def _remember(self, key: Key, standing: MarginStanding) -> None:
         """What an ingest before this one was told: its age counts on. A file that cannot be read is none."""
         path = self._path(key)
-        if not path.exists():
-            return
         try:
+            if not path.exists():
+                return
             [table] = read_tables(path, "refreshed margins")
             told = datetime.strptime(table.as_of, _DATE).replace(tzinfo=UTC)
             if table.venue is not key[0]:
                 raise ConfigError(f"{path} is a table of {table.venue.name.lower()}")
-        except (ConfigError, ValueError) as error:
+        except (ConfigError, ValueError, OSError) as error:
             standing.reason = f"{path.name} cannot be read"
             log.warning("refreshed margins", extra=fields(file=path, reason=str(error)))
             return
