@@ -49,7 +49,9 @@ class Positions:
 def positions_by_time(rows: Iterable[TruePosition]) -> Iterator[Positions]:
     """The rows of a truth table, grouped by their times."""
     for ts_ms, group in groupby(rows, key=lambda row: row.ts_ms):
-        sides, prices, base = zip(*((row.position_side, row.liquidation_price, row.qty_base) for row in group), strict=True)
+        sides, prices, base = zip(
+            *((row.position_side, row.liquidation_price, row.qty_base) for row in group), strict=True
+        )
         side, price, qty = np.array(sides), np.array(prices), np.array(base)
         longs, shorts = (side == one for one in _SIDES)
         yield Positions(ts_ms, (price[longs], price[shorts]), (qty[longs], qty[shorts]))

@@ -127,7 +127,9 @@ def _halves(edges: Floats, corners: tuple[float, float, float]) -> tuple[Floats,
     """The cumulated triangle left and right of its top; a top at a corner has only the other half."""
     low, top, high = corners
     rising = (edges - low) * (edges - low) / ((high - low) * (top - low)) if top > low else np.zeros(len(edges))
-    falling = 1.0 - (high - edges) * (high - edges) / ((high - low) * (high - top)) if high > top else np.ones(len(edges))
+    falling = (
+        1.0 - (high - edges) * (high - edges) / ((high - low) * (high - top)) if high > top else np.ones(len(edges))
+    )
     return rising, falling
 
 
