@@ -11,6 +11,7 @@ from liqmap.client import feeds as feed_boards
 from liqmap.client import health, maps, sheet
 from liqmap.client import kept as kept_on_disk
 from liqmap.client import liquidations as recent_rows
+from liqmap.client import margins as margin_tables
 from liqmap.client.attachment import Attachment
 from liqmap.client.faults import ClientError, UnknownSymbol
 from liqmap.client.order_books import OrderBooks
@@ -217,6 +218,7 @@ class Client:
         feeds = self._gaps(timing)
         venues = {} if feeds.board is None else feed_boards.statuses(feeds.board, timing)
         kept = kept_on_disk.NOTHING_KEPT if feeds.board is None else kept_on_disk.decode(feeds.board)
+        margins = {} if feeds.board is None else margin_tables.decode(feeds.board, timing)
         symbols = {symbol: self._symbol_status(symbol) for symbol in self.enabled()}
         supervisor_age_ms = None
         if clock is not None:
@@ -229,9 +231,11 @@ class Client:
             feeds=MappingProxyType(dict(venues)),
             symbols=MappingProxyType(symbols),
             kept=kept,
+            margins=margins,
             problems=(
                 *health.problems(symbols, venues, feeds, processes, supervisor_age_ms),
                 *kept.problems(),
+                *margin_tables.problems(margins, timing.source),
                 *health.simulated_faults(board),
             ),
             data_problems=tuple(health.data_problems(symbols, venues, feeds, processes)),

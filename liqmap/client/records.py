@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from liqmap.client.kept import Kept
+from liqmap.client.margins import Margins
 
 Floats = NDArray[np.float64]
 
@@ -282,6 +283,7 @@ class Status:
     feeds: Mapping[str, VenueStatus]
     symbols: Mapping[str, SymbolStatus]
     kept: Kept
+    margins: Margins
     problems: tuple[str, ...]
     data_problems: tuple[str, ...]
     """Those of `problems` that are about maps and feeds."""

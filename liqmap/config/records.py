@@ -8,6 +8,7 @@ from msgspec import Meta, Struct, field
 from liqmap.config.simulation import SimConfig, sim_config
 
 Positive = Annotated[float, Meta(gt=0)]
+NotNegative = Annotated[float, Meta(ge=0)]
 Share = Annotated[float, Meta(ge=0, le=1)]
 WsUrl = Annotated[str, Meta(pattern=r"^wss?://[^\s]+$")]
 MarketRoute = Annotated[str, Meta(pattern=r"^wss?://[^\s]+/market/?$")]
@@ -101,6 +102,8 @@ class BinanceConfig(VenueConfig, frozen=True):
 class BybitConfig(VenueConfig, frozen=True):
     """V5 linear."""
 
+    margins_poll_s: NotNegative = 21_600.0
+    """How often the published margin tiers are asked for; 0: never."""
     ws: WsUrl = "wss://stream.bybit.com/v5/public/linear"
     rest: HttpUrl = "https://api.bybit.com"
     depth_levels: Literal[50, 200, 1000] = 1000
@@ -109,6 +112,8 @@ class BybitConfig(VenueConfig, frozen=True):
 class OkxConfig(VenueConfig, frozen=True):
     """V5 swaps."""
 
+    margins_poll_s: NotNegative = 21_600.0
+    """How often the published margin tiers are asked for; 0: never."""
     public_ws: WsUrl = "wss://ws.okx.com:8443/ws/v5/public"
     rest: HttpUrl = "https://www.okx.com"
 

@@ -57,6 +57,7 @@ class Topic(IntEnum):
     RATIO = 7
     INSTRUMENTS = 8
     CLOCK = 9
+    MARGINS = 10
 
 
 class Ratio(IntEnum):

@@ -30,7 +30,7 @@ import numpy as np
 from liqmap.domain.enums import Model, Venue
 
 MAGIC: Final = 0x3150414D5149_4C  # "LIQMAP1" read as little-endian bytes
-LAYOUT_VERSION: Final = 4
+LAYOUT_VERSION: Final = 5
 
 SEGMENT_LIVE: Final = 1
 SEGMENT_RETIRED: Final = 2
@@ -157,6 +157,7 @@ TOPIC_ROWS: Final = 1024
 GAP_ROWS: Final = 256
 VENUE_ROWS: Final = 8
 REASON_ROWS: Final = 16
+MARGIN_ROWS: Final = 96
 
 VENUE_ROW: Final = np.dtype(
     [
@@ -215,6 +216,23 @@ REASON_ROW: Final = np.dtype(
 )
 """Why frames were set aside, the most frequent reasons first."""
 
+MARGIN_ROW: Final = np.dtype(
+    [
+        ("venue", "<u8"),
+        ("symbol", "S16"),
+        ("refreshed_ms", "<i8"),  # when the venue last told its tiers; -1: it is not known that it ever did
+        ("late", "<u8"),  # 1: asked for long, and no answer
+        ("tiers_off", "<u8"),  # leverage tiers whose rate differs by more than is tolerated
+        ("own", "<u8"),  # 1: compared with a table of that venue, 0: with the mix that stands for it
+        ("leverage", "<f8"),  # of the tier that differs most, NaN: nothing was compared …
+        ("used_mmr", "<f8"),  # … its rate in use …
+        ("published_mmr", "<f8"),  # … and as published
+        ("used_as_of", "S24"),
+        ("reason", "S96"),  # why nothing was compared or kept, "" when it was
+    ]
+)
+"""The margin tiers that a venue publishes, against the table that the map of a symbol is made with."""
+
 GAP_ROW: Final = np.dtype(
     [
         ("venue", "<u8"),
@@ -246,11 +264,13 @@ FEEDS: Final = np.dtype(
         ("capture_bytes", "<u8"),
         ("capture_dropped", "<u8"),  # frames left out of the capture because the disk was too slow
         ("finished", "<u8"),  # 1: a replay came to its end
+        ("margin_count", "<u8"),
         ("venues", VENUE_ROW, (VENUE_ROWS,)),
         ("links", LINK_ROW, (LINK_ROWS,)),
         ("topics", TOPIC_ROW, (TOPIC_ROWS,)),
         ("gaps", GAP_ROW, (GAP_ROWS,)),
         ("reasons", REASON_ROW, (REASON_ROWS,)),
+        ("margins", MARGIN_ROW, (MARGIN_ROWS,)),
     ]
 )
 

@@ -176,7 +176,7 @@ class Stage:
                 row = board["gaps"][number]
                 row["venue"], row["topic"], row["symbol"] = venue, topic, symbol.encode()
                 row["from_ms"], row["to_ms"], row["reason"] = rest
-            board["reason_count"] = board["journal_state"] = board["capture_state"] = 0
+            board["reason_count"] = board["margin_count"] = board["journal_state"] = board["capture_state"] = 0
             kept(board)
 
         BoardWriter(self.holding[Role.FEEDS], FEEDS).publish(fill)
