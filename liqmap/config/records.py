@@ -172,6 +172,14 @@ class ModelConfig(_Section, frozen=True):
     pools_per_side: Annotated[int, Meta(ge=1, le=64)] = 12
 
 
+class CalibrationConfig(_Section, frozen=True):
+    """How the weights of the leverage tiers are learned. See docs/model.md."""
+
+    realisation: Annotated[float, Meta(ge=0, le=1)] = 0.0
+    """Of what leaves at its trigger, the part that is printed as a liquidation. 0: not known, the long-run ratio of
+    observed to expected stands for it."""
+
+
 class DepthConfig(_Section, frozen=True):
     """Order books, and the heatmap made of them."""
 
@@ -229,6 +237,7 @@ class Config(_Section, frozen=True):
         default_factory=lambda: symbol_records({name: {} for name in SHIPPED_SYMBOLS})
     )
     model: ModelConfig = field(default_factory=ModelConfig)
+    calibration: CalibrationConfig = field(default_factory=CalibrationConfig)
     depth: DepthConfig = field(default_factory=DepthConfig)
     journal: JournalConfig = field(default_factory=JournalConfig)
     capture: CaptureConfig = field(default_factory=CaptureConfig)

@@ -120,6 +120,33 @@ class Projection(IntEnum):
     RELATIVE = 2
 
 
+class Verdict(IntEnum):
+    """What was decided on a window of the calibration. Only CLEAR moved the weights."""
+
+    CLEAR = 1
+    TOO_LITTLE = 2
+    """Price passed too little of the inventory to learn from."""
+    REPEATS = 3
+    """Too many liquidations came more than once."""
+    UNATTRIBUTED = 4
+    """Too many were printed where the inventory holds nothing."""
+    AGAINST_PRICE = 5
+    """Most were printed while price went the other way: sides are swapped somewhere."""
+    VENUE_MISSING = 6
+    """A venue that usually prints much printed next to nothing."""
+    LEVEL = 7
+    """Far more, or far less, was printed than the inventory lost."""
+    LARGEST = 8
+    """One tier would weigh more than is allowed."""
+    ENTROPY = 9
+    """The weights would be too decided."""
+
+    @property
+    def is_of_the_stream(self) -> bool:
+        """The stream is not sound: what was seen does not count."""
+        return Verdict.REPEATS <= self <= Verdict.LEVEL
+
+
 class Model(IntEnum):
     """The projection models, side by side in every frame: model m stands at place m - 1."""
 

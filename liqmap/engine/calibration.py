@@ -3,37 +3,186 @@
 Observed liquidations over-sample high leverage, so they are never counted as they come, nor attributed by how far they
 lie from the price of the moment (that always says "the highest leverage"). Each one is attributed to the tiers by what
 the inventory held within REACH cells of its trigger before price passed there; what was expected is what the inventory
-lost in the same minute. At the end of a window, per side,
+lost in the same minute. At the end of a window, both sides together (people choose their leverage alike on either),
 
     f_i = (observed_i / realisation + a_i) / (expected_i + a_i)        a_i = ANCHOR * sum(expected) * prior_i
-    w_i <- w_i * f_i ** eta, within the guard rails, normalised; half of the tallies is carried over
+    w_i <- w_i * f_i ** ETA, within the guard rails, normalised
 
-and the standing book is re-tiered by the same factors. The realisation (c phi) is the part of what leaves at its trigger
-that is printed as a liquidation. It is held at its long-run value and never divided out of one window, because the level
-of observed over expected is the only evidence on tiers that price never reached.
+and the standing book is re-tiered by the same factors; half of the tallies is carried over. The realisation (c phi) is
+the part of what leaves at its trigger that is printed as a liquidation. It is held at its long-run value and never
+divided out of one window: the level of observed over expected is the only evidence on tiers that price never reached.
 
-Before anything is applied the window and the weights it asks for are judged (`Verdict`); whatever is not CLEAR keeps the
-old weights. Source: shared/model.md section 7.
+What a window says is judged before anything is applied (`judgement`); whatever is not CLEAR keeps the old weights.
+Source: shared/model.md section 7.
 """
 
-import math
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from enum import IntEnum
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from liqmap.domain.enums import Verdict
+from liqmap.domain.grid import Window
 from liqmap.engine.frames import SIDES, Liquidation
 from liqmap.engine.inventory import InventoryModel
-from liqmap.engine.spec import significant
+from liqmap.engine.judgement import Asked, Seen, VenueShares, judge
+from liqmap.engine.spec import EngineSpec, significant
 
 Floats = NDArray[np.float64]
 
 REACH: Final = 3
-ANCHOR: Final = 0.05
+"""Cells on either side of a trigger in which its position is looked for."""
+
+ANCHOR: Final = 0.02
+ETA: Final = 0.3
+CARRIED: Final = 0.5
 SHORTEST_MIN: Final = 120
 LONGEST_MIN: Final = 240
+ENOUGH: Final = 0.005
+"""A window is enough once price passed this share of the open interest, both sides together."""
+
+RAILS: Final = (0.85, 1.20)
+FIRST_DAY_RAILS: Final = (0.60, 1.60)
 FIRST_DAY_MIN: Final = 1440
+
+VERDICTS_KEPT: Final = 64
+
+LONG_RUN_MIN: Final = 7 * 1440
+"""Half-life of the long-run realisation."""
+
+_FORGET: Final = significant(0.5 ** (1 / LONG_RUN_MIN))
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """One window: when it ended, how long it was, what was decided and by which numbers.
+
+    `level` is observed over expected, `entropy` (nats) and `largest` are those of the weights that were asked for,
+    `furthest` the factor farthest from 1 that was applied (1: none). NaN: it did not come to that.
+    """
+
+    end_ms: int
+    minutes: int
+    verdict: Verdict
+    level: float
+    entropy: float
+    largest: float
+    furthest: float
+
+
+class Calibration:
+    """One symbol. Knows its prior; the weights in force are the engine's and come and go as arguments."""
+
+    def __init__(self, spec: EngineSpec) -> None:
+        tiers = len(spec.leverages)
+        self.prior: Floats = np.array(spec.weights)
+        self.observed_base: Floats = np.zeros((SIDES, tiers))
+        """By side and tier, attributed, of the running window and what was carried over."""
+        self.expected_base: Floats = np.zeros((SIDES, tiers))
+        self.judged: deque[Judged] = deque(maxlen=VERDICTS_KEPT)
+        self.applied = 0
+        """Windows that moved the weights."""
+        self._anchored = spec.realisation
+        self._long_observed = 0.0
+        self._long_expected = 0.0
+        self._minutes = 0
+        self._age_min = 0
+        self._seen = Seen()
+        self._venues = VenueShares()
+
+    @property
+    def realisation(self) -> float:
+        """Observed over expected in the long run, NaN: nothing was expected yet."""
+        return self._long_observed / self._long_expected if self._long_expected > 0 else float("nan")
+
+    @property
+    def divisor(self) -> float:
+        """By what observed quantities are divided: the configured realisation, else the long-run one."""
+        if self._anchored > 0:
+            return self._anchored
+        return self.realisation if self._long_observed > 0 else 1.0
+
+    def observe(self, inventory: InventoryModel, window: Window, liquidations: Sequence[Liquidation]) -> None:
+        """Attribute a minute's liquidations. To be called before the inventory loses what price passed."""
+        for side in range(SIDES):
+            mine = [liquidation for liquidation in liquidations if liquidation.side == side + 1]
+            if not mine:
+                continue
+            qty = np.array([liquidation.qty_base for liquidation in mine])
+            triggers = np.array([liquidation.trigger_price for liquidation in mine])
+            held = inventory.around(side, window.grid.buckets(triggers) - window.first, REACH)
+            sums = held.sum(axis=0)
+            found = sums > 0
+            self.observed_base[side] += (held[:, found] / sums[found] * qty[found]).sum(axis=1)
+            self._seen.unattributed_base += float(qty[~found].sum())
+        self._seen.add(liquidations)
+
+    def expect(self, inventory: InventoryModel, move: float) -> None:
+        """What price passed in the minute that was observed; `move`: close less open, the direction it went."""
+        self.expected_base += inventory.at_risk_base
+        self._seen.settle(move)
+        self._minutes += 1
+
+    def close(self, end_ms: int, minutes: int, weights: Floats, level_base: float) -> tuple[Floats, Floats] | None:
+        """End the window if it is time: (weights, factors) to apply, by side and tier, or None.
+
+        `minutes` passed since the last call, `level_base` is the open interest.
+        """
+        self._age_min += minutes
+        if self._age_min < SHORTEST_MIN:
+            return None
+        expected = float(self.expected_base.sum())
+        if not expected > ENOUGH * level_base:
+            if self._age_min >= LONGEST_MIN:
+                self._record(end_ms, Verdict.TOO_LITTLE, Asked.nothing())
+                self._age_min = 0
+            return None
+        asked = self._asked(weights)
+        verdict = judge(self._seen, self._venues, asked, self.prior)
+        factors = asked.factors if verdict is Verdict.CLEAR else np.ones(len(self.prior))
+        self._record(end_ms, verdict, asked)
+        self._begin_again(verdict, asked)
+        if verdict is not Verdict.CLEAR:
+            return None
+        self.applied += 1
+        return asked.weights, np.tile(factors, (SIDES, 1))
+
+    def _asked(self, weights: Floats) -> Asked:
+        """What the window asks for, within the rails."""
+        observed = self.observed_base.sum(axis=0) / self.divisor
+        expected = self.expected_base.sum(axis=0)
+        anchor = ANCHOR * float(expected.sum()) * self.prior
+        anchor = np.where(anchor > 0, anchor, 1e-12 * float(expected.sum()))
+        ratio = (observed + anchor) / (expected + anchor)
+        low, high = FIRST_DAY_RAILS if self._minutes < FIRST_DAY_MIN else RAILS
+        factors = np.array([min(max(significant(one**ETA), low), high) for one in ratio.tolist()])
+        moved = weights * factors
+        return Asked(
+            level=float(observed.sum()) / float(expected.sum()),
+            factors=factors,
+            weights=moved / moved.sum(axis=1, keepdims=True),
+        )
+
+    def _record(self, end_ms: int, verdict: Verdict, asked: Asked) -> None:
+        clear = verdict is Verdict.CLEAR
+        furthest = max(asked.factors.tolist(), key=lambda factor: max(factor, 1 / factor)) if clear else 1.0
+        self.judged.append(Judged(end_ms, self._age_min, verdict, asked.level, asked.entropy, asked.largest, furthest))
+
+    def _begin_again(self, verdict: Verdict, asked: Asked) -> None:
+        """What was corrupt is not carried over, nor does it count in the long run."""
+        if verdict.is_of_the_stream:
+            self.observed_base[:] = 0.0
+            self.expected_base[:] = 0.0
+        else:
+            fade = significant(_FORGET**self._age_min)
+            expected = (1 - CARRIED) * float(self.expected_base.sum()) if self.judged else 0.0
+            self._long_observed = fade * self._long_observed + asked.level * self.divisor * expected
+            self._long_expected = fade * self._long_expected + expected
+            self.observed_base *= CARRIED
+            self.expected_base *= CARRIED
+            self._venues.learn(self._seen)
+        self._seen = Seen()
+        self._age_min = 0

@@ -10,9 +10,10 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from liqmap.domain.enums import Kind, Model, PositionSide, PriceSource, Topic
+from liqmap.domain.enums import Kind, Model, PositionSide, PriceSource, Projection, Topic
 from liqmap.domain.grid import Window
 from liqmap.engine.bars import MinuteBar, MinuteTape
+from liqmap.engine.calibration import Calibration
 from liqmap.engine.entries import EntryHistory
 from liqmap.engine.frames import SIDES, Facts, Liquidation, LiveFrame, MinuteFrame
 from liqmap.engine.gaps import topic_missing
@@ -37,6 +38,7 @@ class Engine:
         self.weights: NDArray[np.float64] = np.tile(np.array(spec.weights), (SIDES, 1))
         """Shares of new positions by (side, tier). This is their one owner: put others here and the next minute, and
         every frame from now on, goes by them."""
+        self.calibration = Calibration(spec)
         self.born_ns = -1
         self.engine_ns = -1
         self.tick_ns = -1
@@ -152,14 +154,26 @@ class Engine:
         self._entries.skip(minutes - 1)
         self._entries.append(bar, tape)
         if self._state is not None:
-            self._state.roll(bar, tape, minutes, self._entries, self.weights)
-            self._at_risk_usd += self._state.inventory.at_risk_usd
+            self._roll(self._state, bar, tape, minutes, gap_topics)
         self._minutes += 1
         self._gap_minutes += gap_topics != 0
         self._change_base = bar.open_interest.change_base
         levels = intake.ledger.levels(self.engine_ns)
         intake.completeness.close(bar.minute_ms, minutes, tape.liquidations, levels, gap_topics)
         return self._frame(intake, bar, tape, gap_topics)
+
+    def _roll(self, state: MapState, bar: MinuteBar, tape: MinuteTape, minutes: int, gap_topics: int) -> None:
+        """Move the map, learn from it, and put what was learned in force."""
+        heard = minutes == 1 and bar.known and not topic_missing(gap_topics, Topic.LIQUIDATION) and not gap_topics & 1
+        in_dollars = state.inventory.projection is Projection.DOLLARS
+        learning = self.calibration if heard and in_dollars else None
+        state.roll(bar, tape, minutes, self._entries, self.weights, learning)
+        self._at_risk_usd += state.inventory.at_risk_usd
+        level_base = bar.open_interest.level_base
+        learned = self.calibration.close(bar.minute_ms + MINUTE_MS, minutes, self.weights, level_base)
+        if learned is not None:
+            self.weights, factors = learned
+            state.inventory.retier(factors)
 
     # -- frames --------------------------------------------------------------------------------------------------
 
@@ -224,7 +238,7 @@ class Engine:
             venue_oi_base=levels.venue_base,
             venue_oi_as_of_ns=levels.as_of_ns,
             venue_oi_stale=levels.stale,
-            realisation=UNKNOWN,
+            realisation=self.calibration.realisation,
             at_risk_usd=tuple(self._at_risk_usd.tolist()),
             coverage=known.coverage,
             unknown_usd=known.unknown_usd,

@@ -25,7 +25,8 @@ class EngineSpec:
     """One symbol's engine. Prices in quote currency, times in seconds, shares 0..1; tuples run over leverage tiers.
 
     `mmr` is the effective maintenance margin rate of each tier (see `domain.margin.effective_mmr`), `weights` the
-    prior share of new positions in each tier, summing to 1. Raises ValueError when the tiers contradict each other.
+    prior share of new positions in each tier, summing to 1. `realisation`: see `calibration`;
+    0 is unknown. Raises ValueError when the tiers contradict each other.
     """
 
     symbol: str
@@ -41,6 +42,7 @@ class EngineSpec:
     shrink_limit: float
     sweep_share: float
     turnover_per_minute: float
+    realisation: float
     anchor_drift: float
     trigger_clamp_s: float
 

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from liqmap.domain.enums import Model, Projection
 from liqmap.domain.grid import Window
 from liqmap.engine.bars import MinuteBar, MinuteTape
+from liqmap.engine.calibration import Calibration
 from liqmap.engine.entries import EntryHistory
 from liqmap.engine.evidence import Evidence, place
 from liqmap.engine.flow import FlowModel
@@ -60,9 +61,16 @@ class MapState:
         return self.flow, self.inventory
 
     def roll(
-        self, bar: MinuteBar, tape: MinuteTape, minutes: int, entries: EntryHistory, weights: NDArray[np.float64]
+        self,
+        bar: MinuteBar,
+        tape: MinuteTape,
+        minutes: int,
+        entries: EntryHistory,
+        weights: NDArray[np.float64],
+        calibration: Calibration | None,
     ) -> None:
-        """Close a minute that ended `minutes` after the one before."""
+        """Close a minute that ended `minutes` after the one before; `calibration` learns of it, None: not all of it was
+        heard."""
         if bar.known and self.window.drifted(bar.close, self.spec.anchor_drift):
             self._move(self.spec.window(bar.close))
         self.evidence.decay(self.spec.decay(minutes))
@@ -70,8 +78,12 @@ class MapState:
             late = -((liquidation.ts_ms - bar.minute_ms) // MINUTE_MS)
             self.evidence.add(liquidation, self.spec.decay(late) if late > 0 else 1.0)
         minute = self._minute(bar, minutes, entries, weights)
+        if calibration is not None:
+            calibration.observe(self.inventory, self.window, tape.liquidations)
         for model in self.models:
             model.advance(minute)
+        if calibration is not None:
+            calibration.expect(self.inventory, bar.close - bar.open)
 
     def _minute(self, bar: MinuteBar, minutes: int, entries: EntryHistory, weights: NDArray[np.float64]) -> Minute:
         """The minute with the placements of what was opened in it; the models share them."""

@@ -33,6 +33,7 @@ BTC = EngineSpec(
     shrink_limit=0.25,
     sweep_share=0.7,
     turnover_per_minute=0.0003,
+    realisation=0.0,
     anchor_drift=0.1,
     trigger_clamp_s=2.0,
 )
