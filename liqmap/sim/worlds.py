@@ -95,7 +95,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--tick-ms", type=int, default=5000, help="inner step; must divide a minute")
     parser.add_argument("--trades-per-s", type=float, default=0.2, help="prints only; volumes stay the same")
     parser.add_argument("--start-ms", type=int, default=FIRST_MS)
-    parser.add_argument("--positions", type=int, help="about how many stand at the start (default: the configuration's)")
+    parser.add_argument(
+        "--positions", type=int, help="about how many stand at the start (default: the configuration's)"
+    )
     parser.add_argument("--truth-every-min", type=int, default=60)
     parser.add_argument("--out", type=Path, required=True)
     asked = parser.parse_args(arguments)

@@ -98,7 +98,8 @@ def test_levels_come_in_base_of_one_side_and_in_order_of_time() -> None:
 
     rows_of_okx = [[str(T + 1), "2800100", "28001", "1.7e9"], [str(T), "2800000", "28000", "1.7e9"]]
     told = said(OKX, {"code": "0", "data": rows_of_okx, "msg": ""})
-    assert told.levels == (PastLevel(T, pytest.approx(28_000.0)), PastLevel(T + 1, pytest.approx(28_001.0)))
+    assert [level.ts_ms for level in told.levels] == [T, T + 1]
+    assert [level.open_interest_base for level in told.levels] == pytest.approx([28_000.0, 28_001.0])
 
 
 @pytest.mark.parametrize(
