@@ -83,7 +83,8 @@ def test_nobody_who_is_there_would_have_been_liquidated_by_the_bars(desks: dict[
     bars = told(desk, BINANCE, 11.0).bars
     opens = np.array([bar.minute_ms for bar in bars])
     lows, highs = (np.array([getattr(bar, name) for bar in bars]) for name in ("low", "high"))
-    rows = desk.world._market.positions.rows
+    world: Any = desk.world
+    rows = world._market.positions.rows
     old = rows[rows["opened_ms"] < START_MS - 3_600_000]
     begun = np.searchsorted(opens, old["opened_ms"], side="right")
     lowest = np.minimum.accumulate(lows[::-1])[::-1]
