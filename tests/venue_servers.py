@@ -199,7 +199,9 @@ class RunningVenues:
         }
 
     def config(self, **sections: Any) -> Config:
-        """A configuration whose venues are these; `sections` as in the file, `venues` merged per venue."""
+        """A configuration whose venues are these; `sections` as in the file, `venues` merged per venue. Backfill is off
+        unless it is asked for: a scripted market has no past."""
+        sections["ingest"] = {"backfill_days": 0.0, **sections.get("ingest", {})}
         venues = self.endpoints()
         for venue, table in sections.pop("venues", {}).items():
             venues[venue].update(table)
