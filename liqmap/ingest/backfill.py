@@ -31,13 +31,17 @@ from liqmap.ingest.ring_reader import Reader, Watched
 from liqmap.logs import fields
 
 _DAY_MS: Final = 86_400_000
-_PORTIONS: Final = 4
-"""Hours of the past that are written in one turn: some 15 ms, so that the live feeds are not kept waiting."""
+_PIECES: Final = 4
+"""Of the past that are written in one turn, an hour each at most: some 15 ms, so that live feeds do not wait."""
 
 HELD_MOST: Final = 2**17
 """Live events of a symbol that are held at most: about 13 MB."""
 
-_SLICE: Final = 2048
+_PIECE_SHARE: Final = 4
+"""A ring is given a quarter of its capacity at a time, and that only while half of it is free …"""
+_LARGEST_PIECE: Final = 2048
+"""… and not more than this."""
+
 PATIENCE_S: Final = 30.0
 """A worker that takes nothing for this long does not get the rest of the past."""
 
@@ -51,6 +55,7 @@ class _Job:
 
     lane: Lane
     reader: Reader
+    piece: int
     collected: PastCollected
     asked_ms: int
     began_ns: int
@@ -96,8 +101,9 @@ class Backfill:
             lane.held = True
             turn = 1 + sum(job.hours is None for job in self._jobs.values())
             deadline_ns = monotonic_ns + turn * self._limit_ns
-            reader = Reader(self._ring_of(symbol))
-            self._jobs[symbol] = _Job(lane, reader, collected, asked_ms, now_ns, monotonic_ns, deadline_ns)
+            ring = self._ring_of(symbol)
+            piece = min(_LARGEST_PIECE, ring.capacity // _PIECE_SHARE)
+            self._jobs[symbol] = _Job(lane, Reader(ring), piece, collected, asked_ms, now_ns, monotonic_ns, deadline_ns)
             self._requests.ask(plans)
             log.info(
                 "nothing is known of the symbol: its past is asked for", extra=fields(symbol=symbol, from_ms=asked_ms)
@@ -156,7 +162,7 @@ class Backfill:
                 job.collected.give_up(venue, "it did not answer in time", now_ns)
         self._requests.ask(job.collected.due(now_ns))
         if not job.collected.waiting:
-            job.hours = hours_of(job.collected.pasts(), job.asked_ms, job.began_ns)
+            job.hours = _pieces(hours_of(job.collected.pasts(), job.asked_ms, job.began_ns), job.piece)
             asking = [other for other in self._jobs.values() if other.hours is None]
             for place, other in enumerate(asking, start=1):
                 other.deadline_ns = min(other.deadline_ns, now_ns + place * self._limit_ns)
@@ -167,7 +173,7 @@ class Backfill:
         """Some hours of the past, if the worker has taken those before."""
         assert job.hours is not None
         now_ns = self._clock.monotonic_ns()
-        for _ in range(_PORTIONS):
+        for _ in range(_PIECES):
             if job.over:
                 return
             if len(job.lane.waiting) > HELD_MOST:
@@ -201,10 +207,10 @@ class Backfill:
     def _catch_up(self, symbol: str, job: _Job) -> None:
         """What was held, as far as there is room; who is too slow for that is overrun as ever."""
         now_ns = self._clock.monotonic_ns()
-        while len(job.lane.waiting) > _SLICE and job.reader.has_room(now_ns):
-            job.lane.let_go(_SLICE)
+        while len(job.lane.waiting) > job.piece and job.reader.has_room(now_ns):
+            job.lane.let_go(job.piece)
         if (
-            len(job.lane.waiting) <= _SLICE
+            len(job.lane.waiting) <= job.piece
             or len(job.lane.waiting) > HELD_MOST
             or job.reader.idle_s(now_ns) > PATIENCE_S
         ):
@@ -217,3 +223,10 @@ class Backfill:
         job.lane.held = False
         job.lane.flush()
         log.info("the symbol is live", extra=said)
+
+
+def _pieces(portions: Iterator[Events], most: int) -> Iterator[Events]:
+    """The same in portions of at most so many events."""
+    for events in portions:
+        for start in range(0, len(events), most):
+            yield events[start : start + most]
