@@ -6,6 +6,7 @@ FLAG_FROM_BAR (docs/decisions/0007).
 """
 
 import math
+from collections.abc import Sequence
 from typing import Final, Protocol
 
 import numpy as np
@@ -20,6 +21,7 @@ MS: Final = 1_000_000
 
 _PATH_MS: Final = (0, 15_000, 30_000, 45_000)
 _QUARTER: Final = 0.25
+_TAKERS: Final = (int(TakerSide.BUY), int(TakerSide.SELL))
 
 Events = NDArray[np.void]
 
@@ -66,13 +68,13 @@ def blank(count: int) -> Events:
     return events
 
 
-def marks_of(bar: Barred) -> Events:
-    """The path of its prices."""
-    events = blank(len(_PATH_MS))
+def marks_of(bars: Sequence[Barred]) -> Events:
+    """The paths of their prices, bar by bar."""
+    events = blank(len(bars) * len(_PATH_MS))
     events["kind"], events["topic"], events["flags"] = Kind.MARK_PRICE, Topic.MARK_PRICE, FLAG_FROM_BAR
-    events["venue_ms"] = bar.minute_ms + np.array(_PATH_MS)
+    times_ms, prices = _paths(bars)
+    events["venue_ms"], events["price"] = times_ms.ravel(), prices.ravel()
     events["receive_ns"] = events["venue_ms"] * MS
-    events["price"] = path_of(bar)
     return events
 
 
@@ -82,18 +84,26 @@ def path_of(bar: Barred) -> tuple[float, float, float, float]:
     return (bar.open, bar.low, bar.high, bar.close) if low_first else (bar.open, bar.high, bar.low, bar.close)
 
 
-def trades_of(bar: Barred) -> Events:
-    """A quarter of each known, non-zero volume at each price of the path."""
-    volumes = ((TakerSide.BUY, bar.taker_buy_base), (TakerSide.SELL, bar.taker_sell_base))
-    known = [(side, volume) for side, volume in volumes if volume > 0.0]
-    events = blank(len(_PATH_MS) * len(known))
+def trades_of(bars: Sequence[Barred]) -> Events:
+    """A quarter of each known, non-zero volume at each price of the path, bar by bar: BUY before SELL."""
+    shape = (len(bars), len(_PATH_MS), len(_TAKERS))
+    volumes = np.array([(bar.taker_buy_base, bar.taker_sell_base) for bar in bars]).reshape(-1, 1, len(_TAKERS))
+    times_ms, prices = _paths(bars)
+    events = blank(math.prod(shape))
     events["kind"], events["topic"], events["flags"] = Kind.TRADE, Topic.TRADE, FLAG_FROM_BAR
-    for index, (side, volume) in enumerate(known):
-        mine = events[index :: len(known)]
-        mine["side"], mine["quantity"], mine["price"] = side, volume * _QUARTER, path_of(bar)
-        mine["venue_ms"] = bar.minute_ms + np.array(_PATH_MS)
-        mine["receive_ns"] = mine["venue_ms"] * MS
-    return events
+    events["quantity"] = np.broadcast_to(volumes * _QUARTER, shape).ravel()
+    events["side"] = np.broadcast_to(_TAKERS, shape).ravel()
+    events["price"] = np.broadcast_to(prices[:, :, None], shape).ravel()
+    events["venue_ms"] = np.broadcast_to(times_ms[:, :, None], shape).ravel()
+    events["receive_ns"] = events["venue_ms"] * MS
+    return events[events["quantity"] > 0.0]
+
+
+def _paths(bars: Sequence[Barred]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Times and prices, a row per bar."""
+    begins_ms = np.array([bar.minute_ms for bar in bars], dtype=np.int64).reshape(-1, 1)
+    prices = np.array([path_of(bar) for bar in bars]).reshape(-1, len(_PATH_MS))
+    return begins_ms + np.array(_PATH_MS), prices
 
 
 def interest_of(kind: Kind, known_ms: int, quantity: float, covers_ms: int) -> Events:

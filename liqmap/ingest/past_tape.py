@@ -17,6 +17,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import groupby
 from typing import Final
 
 import numpy as np
@@ -61,8 +62,8 @@ def hours_of(pasts: Sequence[ContractPast], asked_ms: int, now_ns: int) -> Itera
             parts[event.receive_ns // MS // _HOUR_MS].append(partial(_packed, event))
     for past, level in levels:
         parts[level.ts_ms // _HOUR_MS].append(partial(_of_level, past, level))
-    for contract, bar in bars:
-        parts[bar.minute_ms // _HOUR_MS].append(partial(_of_bar, contract, bar))
+    for (contract, hour), group in groupby(bars, key=lambda pair: (pair[0], pair[1].minute_ms // _HOUR_MS)):
+        parts[hour].append(partial(_of_bars, contract, [bar for _, bar in group]))
     for hour in range(begin_ms // _HOUR_MS, now_ms // _HOUR_MS + 1):
         ticks = _ticks(max(begin_ms, hour * _HOUR_MS), min(now_ms + 1, (hour + 1) * _HOUR_MS), begin_ms)
         events = np.concatenate([*(part() for part in parts.pop(hour, [])), ticks])
@@ -70,8 +71,8 @@ def hours_of(pasts: Sequence[ContractPast], asked_ms: int, now_ns: int) -> Itera
             yield events[np.argsort(events["receive_ns"], kind="stable")]
 
 
-def _of_bar(contract: Instrument, bar: PastBar) -> Events:
-    events = np.concatenate([marks_of(bar), trades_of(bar)])
+def _of_bars(contract: Instrument, bars: Sequence[PastBar]) -> Events:
+    events = np.concatenate([marks_of(bars), trades_of(bars)])
     return _of_contract(events, contract)
 
 

@@ -119,7 +119,7 @@ class TableTape:
         parts = [_of_gaps(gaps, start_ms), *self._late]
         self._late = []
         if bar is not None:
-            parts += [marks_of(bar), trades_of(bar)]
+            parts += [marks_of([bar]), trades_of([bar])]
             self._known_at_end(bar, end_ms)
         self._hourly_known_at(end_ms)
         parts.append(_of_liquidations(self._liquidations.until(end_ms)))
