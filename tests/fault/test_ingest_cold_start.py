@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 from liqmap import config as configuration
 from liqmap.domain.enums import Kind, Venue
@@ -25,6 +26,12 @@ def flagged(events: Any) -> Any:
 def live_marks(stage: Daemon) -> int:
     marks = stage.events("BTC", Kind.MARK_PRICE)
     return int((~flagged(marks)).sum())
+
+
+def live_levels(stage: Daemon) -> dict[int, float]:
+    """The first live level of each venue."""
+    levels = stage.events("BTC", Kind.OPEN_INTEREST)
+    return {int(row["venue"]): float(row["quantity"]) for row in levels[~flagged(levels)][::-1]}
 
 
 def check_stretch(events: Any) -> None:
@@ -51,6 +58,13 @@ def test_seven_days_come_before_the_present_in_ten_seconds_and_never_again(tmp_p
             assert past["receive_ns"][-1] - past["receive_ns"][0] > 6.99 * DAY_NS
             assert len(past[past["kind"] == Kind.TICK]) > 7 * 1440 - 5
             assert set(past[past["kind"] == Kind.OPEN_INTEREST]["venue"]) == {Venue.BINANCE, Venue.BYBIT, Venue.OKX}
+            stage.until(lambda: len(live_levels(stage)) == 3, "a live level of each venue")
+            for venue, level in live_levels(stage).items():
+                levels = past[(past["kind"] == Kind.OPEN_INTEREST) & (past["venue"] == venue)]
+                assert level == pytest.approx(float(levels["quantity"][-1]), rel=0.02), "the levels join"
+            marks = events[events["kind"] == Kind.MARK_PRICE]
+            first = int(np.argmin(flagged(marks)))
+            assert marks["price"][first] == pytest.approx(marks["price"][first - 1], rel=0.005), "the prices join"
             assert len(journal_files(stage.paths.lib_dir / "journal" / "BTC")) >= 168
 
             stage.signal(signal.SIGTERM)

@@ -217,6 +217,23 @@ def test_too_much_that_is_held_ends_the_past_early(monkeypatch: pytest.MonkeyPat
         assert set(stage.past()["kind"]) == {Kind.GAP}
 
 
+def test_ended_in_the_middle_the_rest_is_a_gap_and_the_present_follows() -> None:
+    with venue_servers(*markets(1.5, "BTC")) as venues:
+        worker = Slow(4096)
+        with cold(venues, worker) as stage:
+            worker.written = lambda: sum(map(len, stage.ingest.sinks["BTC"].written)) // EVENT_BYTES
+            stage.until(lambda: worker.written() > 1000, "some of the past")
+            written_ms = int(stage.ingest.events("BTC")["receive_ns"][-1]) // 1_000_000
+            stage.backfill.end("a reload")
+            assert not stage.backfill.busy
+            stage.until(lambda: stage.live(Kind.MARK_PRICE).size, "a mark")
+            stage.check_order()
+            gaps = stage.past(Kind.GAP)
+            closed = gaps[(gaps["topic"] == Topic.TRADE) & (gaps["venue"] == BINANCE) & (gaps["detail"] >= 0)]
+            assert [int(row["venue_ms"]) for row in closed] == [written_ms]
+            assert int(closed["detail"][0]) == stage.began_ns // 1_000_000
+
+
 @pytest.mark.parametrize("status", [429, 418, 500, 451])
 def test_a_venue_that_refuses_leaves_a_gap_and_the_others_their_part(status: int) -> None:
     with venue_servers(*markets(1.5, "BTC")) as venues:
