@@ -21,7 +21,7 @@ from liqmap import config as configuration
 from liqmap.clock import ReplayTime
 from liqmap.config import Config
 from liqmap.domain.enums import PositionSide, TakerSide, Venue
-from liqmap.sim.tape import BOOK_CHANGES, LIQUIDATIONS, TRADES, Market, Positioning, Tape, VenueTape
+from liqmap.sim.tape import BOOK_CHANGES, LIQUIDATIONS, TRADES, Market, Past, Positioning, Tape, VenueTape
 from liqmap.sim.venues.running import VENUES, CaptureVenues, MarketVenues, VenueRules
 from liqmap.sim.venues.server import VenueServer
 
@@ -55,6 +55,8 @@ class ScriptedMarket:
         self.funding_rate = 0.0001
         self.open_interest_base = dict.fromkeys(VENUES, open_interest_base)
         self.positioning: dict[Venue, Positioning | None] = dict.fromkeys(VENUES, Positioning(0.6, 0.55, 0.52))
+        self.past: Past | None = None
+        """What every venue remembers of the time before the first step; nobody looks at it later."""
         self._lock = threading.RLock()
         self._trades: dict[Venue, list[tuple[float, float, int]]] = {venue: [] for venue in VENUES}
         self._liquidations: dict[Venue, list[tuple[int, float, float, float]]] = {venue: [] for venue in VENUES}
@@ -111,6 +113,7 @@ class ScriptedMarket:
         self._at_ms = to_ms
         with self._lock:
             venues = {venue: self._venue_tape(venue, to_ms) for venue in VENUES}
+            self.past = None
         eight_hours_ms = 28_800_000
         return Tape(
             symbol=self.symbol,
@@ -130,7 +133,8 @@ class ScriptedMarket:
         self._trades[venue].clear()
         self._liquidations[venue].clear()
         changes = self._book_changes(venue)
-        return VenueTape(trades, liquidations, self.open_interest_base[venue], changes, self.positioning[venue])
+        level, held = self.open_interest_base[venue], self.positioning[venue]
+        return VenueTape(trades, liquidations, level, changes, held, self.past)
 
     def _book_changes(self, venue: Venue) -> Any:
         """Since the last step, removals first."""
@@ -195,7 +199,9 @@ class RunningVenues:
         }
 
     def config(self, **sections: Any) -> Config:
-        """A configuration whose venues are these; `sections` as in the file, `venues` merged per venue."""
+        """A configuration whose venues are these; `sections` as in the file, `venues` merged per venue. Backfill is off
+        unless it is asked for: a scripted market has no past."""
+        sections["ingest"] = {"backfill_days": 0.0, **sections.get("ingest", {})}
         venues = self.endpoints()
         for venue, table in sections.pop("venues", {}).items():
             venues[venue].update(table)

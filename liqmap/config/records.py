@@ -72,6 +72,10 @@ class IngestConfig(_Section, frozen=True):
     """A topic that should speak and did not for this long is reported as silent."""
     max_frame_bytes: Annotated[int, Meta(ge=65536)] = 16 * 1024 * 1024
     queue_frames: Annotated[int, Meta(ge=1024)] = 65536
+    backfill_days: Annotated[float, Meta(ge=0, le=30)] = 7.0
+    """A symbol of which nothing is on disk begins with so much of its venues' public history; 0: with nothing."""
+    backfill_limit_s: Positive = 10.0
+    """So long it waits for that history; what has not come by then is missing."""
     quarantine_frames: Annotated[int, Meta(ge=2)] = 1000
     quarantine_bytes: Annotated[int, Meta(ge=65536)] = 16 * 1024 * 1024
 

@@ -35,6 +35,9 @@ NAN: Final = float("nan")
 FLAG_FROM_BAR: Final = 1
 """The event was made from a minute bar of a table, not from a print of a venue."""
 
+FLAG_BACKFILLED: Final = 2
+"""The event was fetched from a venue's public history, not heard: its `receive_ns` is the time it tells of."""
+
 EVENT_DTYPE: Final = np.dtype(
     [
         ("sequence", "<u8"),

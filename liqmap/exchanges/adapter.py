@@ -14,7 +14,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from msgspec import Struct
 
@@ -231,6 +231,33 @@ class Tiers:
     in_contracts: bool
 
 
+class PastBar(NamedTuple):
+    """One whole minute of a contract's past: prices quote, volumes base, by who took liquidity."""
+
+    minute_ms: int
+    open: float
+    high: float
+    low: float
+    close: float
+    taker_buy_base: float
+    taker_sell_base: float
+
+
+class PastLevel(NamedTuple):
+    """A level of open interest of a contract's past: when, base coin, one side counted."""
+
+    ts_ms: int
+    open_interest_base: float
+
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """What one reply tells of the past of a contract, in order of time."""
+
+    bars: tuple[PastBar, ...] = ()
+    levels: tuple[PastLevel, ...] = ()
+
+
 class Session(Protocol):
     """Parses the frames of one connection."""
 
@@ -272,6 +299,9 @@ class Adapter:
     None when it is one.
     `refused_name(name)`: why a contract of that name cannot be counted in base coin; None: the name is fine.
     `request_of(url, body)`: the PollPlan.name that a recorded reply answers, by its URL ("": by its shape), or None.
+    `past_plans(config, instrument, from_ms, to_ms)`: the requests, made once each, that tell of that stretch of a
+    contract's past, the newest first; `every_s` of each is the period of its rows. `parse_past(plan, body,
+    instruments)`: what the answer to one of them said; raises Malformed.
     `budgets`: the request budgets of one IP; PollPlan.budget names one of them.
     `limits`: what else a venue allows.
     `usage(headers)`: what an answer (names of headers in lower case) says of a request budget; None: nothing.
@@ -299,6 +329,8 @@ class Adapter:
     classify_refusal: Callable[[int, str, Mapping[str, str], bytes], Refusal | None]
     refused_name: Callable[[str], str | None]
     request_of: Callable[[str, bytes], str | None]
+    past_plans: Callable[[Any, Instrument, int, int], tuple[PollPlan, ...]]
+    parse_past: Callable[[PollPlan, bytes, InstrumentTable], Past]
     limits: Limits
     usage: Callable[[Mapping[str, str]], Usage | None]
     envelope: Envelope

@@ -145,3 +145,17 @@ def part_name(name: str, index: int) -> str:
 
 def json_text(message: dict[str, Any]) -> str:
     return msgspec.json.encode(message).decode()
+
+
+def windows(from_ms: int, to_ms: int, period_ms: int, most: int) -> list[tuple[int, int]]:
+    """The multiples of `period_ms` in [from_ms, to_ms], cut into runs of at most `most`: first and last of each run,
+    the newest run first."""
+    first, last = -(-from_ms // period_ms), to_ms // period_ms
+    ends = range(last, first - 1, -most)
+    return [(max(first, end - most + 1) * period_ms, end * period_ms) for end in ends]
+
+
+def past_plan(venue: Venue, instrument: Instrument, request: str, url: str, period_ms: int) -> PollPlan:
+    """A request for a stretch of the past of a contract; its `every_s` is the period of the rows."""
+    topic = Topic.TRADE if request == "bars" else Topic.OPEN_INTEREST
+    return PollPlan(venue, f"{request}.{instrument.name}", url, topic, (instrument.symbol or "",), period_ms / 1000)

@@ -55,6 +55,11 @@ class Keeping:
             self._router.feeds.kept_until[symbol] = (journal.last_ns, GapReason.STOPPED)
         return journal
 
+    def knows(self, symbol: str) -> bool:
+        """Whether a journal holds events of the symbol, of this process or of one before it."""
+        journals = self._journals
+        return journals is not None and (symbol in journals.ends or journals.of(symbol).last_ns >= 0)
+
     def use(self, instruments: InstrumentTable) -> None:
         """The numbers of contracts change: what was numbered by the old ones is written before."""
         if self._journals is not None:

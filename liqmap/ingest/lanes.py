@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from liqmap.domain.enums import Kind
 from liqmap.domain.event import EVENT_DTYPE, Event
@@ -31,6 +32,7 @@ class Lane:
     """One symbol. `next_sequence` rises by one per event and is never reused (see `sequence`).
 
     What is written goes to the journal first, if there is one: no ring holds an event that the kernel has not got.
+    While it is `held`, what comes waits: something older is being written before it (see `backfill`).
     """
 
     symbol: str
@@ -38,6 +40,7 @@ class Lane:
     next_sequence: int
     journal: JournalSink | None = None
     waiting: list[bytes] = field(default_factory=list)
+    held: bool = False
 
     def add(self, event: Event) -> None:
         """Keep it for the next write."""
@@ -54,16 +57,26 @@ class Lane:
         self.add(Event(receive_ns, kind=Kind.TICK))
 
     def flush(self) -> None:
-        """Number what waits and write it, in one go."""
-        if not self.waiting:
-            return
-        packed = bytearray().join(self.waiting)
-        after = self.next_sequence + len(self.waiting)
+        """Number what waits and write it, in one go, unless it is held."""
+        if self.waiting and not self.held:
+            self.let_go(len(self.waiting))
+
+    def let_go(self, most: int) -> None:
+        """Write the oldest of what waits, held or not: at most so many."""
+        packed = bytearray().join(self.waiting[:most])
+        del self.waiting[:most]
+        self._write(packed)
+
+    def put_before(self, events: NDArray[np.void]) -> None:
+        """Write these (EVENT_DTYPE) now, ahead of what is held; their numbers are given here."""
+        self._write(bytearray(events.tobytes()))
+
+    def _write(self, packed: bytearray) -> None:
         numbers = np.frombuffer(packed, dtype=EVENT_DTYPE)["sequence"]
+        after = self.next_sequence + len(numbers)
         numbers[:] = np.arange(self.next_sequence, after, dtype=np.uint64)
         written = bytes(packed)
         if self.journal is not None:
             self.journal.append(self.next_sequence, written)
         self.sink.write(written)
         self.next_sequence = after
-        self.waiting.clear()

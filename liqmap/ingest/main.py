@@ -9,38 +9,41 @@ without a network: every feed's reason stands on the board, and the links keep t
 import argparse
 import logging
 import random
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
 from liqmap.child import Child, open_child
-from liqmap.config import EXIT_TRY_AGAIN, ConfigError, RunMode
+from liqmap.config import EXIT_TRY_AGAIN, Config, ConfigError, RunMode
 from liqmap.config.shipped import shipped_instruments
 from liqmap.domain.enums import Source
 from liqmap.exchanges.registry import ADAPTERS
 from liqmap.ingest.account_book import AccountBook
-from liqmap.ingest.before import last_written_ns, liquidations_said
+from liqmap.ingest.backfill import Backfill
+from liqmap.ingest.before import liquidations_said
 from liqmap.ingest.feeds import Feeds
 from liqmap.ingest.feeds_board import painter
 from liqmap.ingest.fetcher import RequestsFetcher
 from liqmap.ingest.handoff import Handoff
 from liqmap.ingest.keeping import Keeping
-from liqmap.ingest.lanes import Lane
 from liqmap.ingest.margins import Margins
+from liqmap.ingest.opening import Opening
+from liqmap.ingest.past_requests import PastRequests
 from liqmap.ingest.router import Router
-from liqmap.ingest.sequence import EpochUnreadable, EpochUnwritable, first_sequence, next_epoch
+from liqmap.ingest.sequence import EpochUnreadable, EpochUnwritable, next_epoch
 from liqmap.ingest.switchboard import Surroundings, Switchboard
 from liqmap.ingest.table_main import play_tables
 from liqmap.ingest.transport import WebsocketConnector
 from liqmap.logs import fields
 from liqmap.shm.board import BoardWriter
 from liqmap.shm.layout import FEEDS, depth_dtype, segment_name
-from liqmap.shm.ring import RingWriter
 from liqmap.store.journal_reader import newest_epoch
 from liqmap.store.quarantine import Quarantine
 
 _STOP_S: Final = 3.0
 _ARRIVAL_S: Final = 1.0
 _LONGEST_TURN_S: Final = 0.25
+_BACKFILL_TURN_S: Final = 0.01
 
 log = logging.getLogger(__name__)
 
@@ -77,27 +80,28 @@ def listen(child: Child, epoch: int) -> None:
     router = Router(settings, child.clock, handoff, feeds, quarantine, child.mode.speed)
 
     keeping = Keeping(config, child.paths.lib_dir, Source(child.mode.source), router, child.clock)
-    numbered: dict[str, Lane] = {}
-
-    def lane(symbol: str) -> Lane:
-        name = segment_name(instance, "ring", symbol)
-        if child.mode.source != Source.REPLAY:
-            # An ingest before us may have been ahead of a wall clock that was set back since. Workers do not go back.
-            router.time.at(last_written_ns(name))
-        # A symbol that was taken away and comes back goes on counting: no number is given twice.
-        first = numbered[symbol].next_sequence if symbol in numbered else first_sequence(epoch)
-        numbered[symbol] = Lane(symbol, RingWriter.open(name), first, keeping.journal(symbol))
-        return numbered[symbol]
-
+    opening = Opening(instance, epoch, Source(child.mode.source), router, keeping)
     accounts = AccountBook(config, child.clock, child.paths.lib_dir / "bans.json")
+
+    def fetcher() -> RequestsFetcher:
+        return RequestsFetcher(settings.connect_timeout_s)
+
+    requests = PastRequests(settings, child.clock, accounts, fetcher, random.random)
+    backfill = Backfill(child.clock, requests, opening.rings.__getitem__)
+
+    def follow(config: Config) -> None:
+        """What is wanted from now on; symbols of which nothing is known begin with their past."""
+        switchboard.apply(config)
+        backfill.begin(config, opening.cold(), router.instruments, router.time.now_ns)
+
     around = Surroundings(
         clock=child.clock,
         accounts=accounts,
         handoff=handoff,
         connect=WebsocketConnector(settings.connect_timeout_s, settings.max_frame_bytes, child.clock.now_ns),
-        fetcher=lambda: RequestsFetcher(settings.connect_timeout_s),
+        fetcher=fetcher,
         draw=random.random,
-        lane=lane,
+        lane=opening.lane,
         depth_board=lambda symbol: depth_board(instance, symbol, config.depth.buckets),
         use=keeping.use,
         desk_draw=keeping.desk_draw,
@@ -106,20 +110,24 @@ def listen(child: Child, epoch: int) -> None:
     router.replies.take_listing = switchboard.take_listing
     margins = Margins(child.paths.lib_dir / "margin", Source(child.mode.source), router)
     margins.use(child.effective)
-    switchboard.apply(config)
+    follow(config)
     for contract in router.instruments:
         if ADAPTERS[contract.venue].replays_liquidations and contract.symbol in router.lanes:
             router.flow.replays.remember(liquidations_said(instance, contract))
     log.info("listening", extra=fields(epoch=epoch, symbols=",".join(config.enabled_symbols)))
     while not child.should_stop() and not has_ended(child.mode, router.time.now_ns):
-        if router.turn(min(_LONGEST_TURN_S, router.until_tick_s)):
+        backfill.turn()
+        longest_s = _BACKFILL_TURN_S if backfill.busy else _LONGEST_TURN_S
+        if router.turn(min(longest_s, router.until_tick_s)):
             switchboard.check()
             keeping.tell()
             margins.look(router.time.now_ns)
             accounts.save()
             _publish(child, router, board, handoff)
         if child.reload.is_set():
-            _reload(child, switchboard, keeping, margins)
+            backfill.end("the configuration is read anew: contracts may get other numbers")
+            _reload(child, follow, keeping, margins)
+    backfill.end("ingest is stopped")
     switchboard.stop(_STOP_S, lambda: router.turn(0.05))
     router.stop()
     keeping.close()
@@ -142,7 +150,7 @@ def has_ended(mode: RunMode, engine_ns: int) -> bool:
     return mode.ends_ns is not None and engine_ns > mode.ends_ns + int(mode.speed * _ARRIVAL_S * 1e9)
 
 
-def _reload(child: Child, switchboard: Switchboard, keeping: Keeping, margins: Margins) -> None:
+def _reload(child: Child, follow: Callable[[Config], None], keeping: Keeping, margins: Margins) -> None:
     """Follow a changed configuration by difference; a bad one changes nothing."""
     try:
         effective = child.reread()
@@ -151,7 +159,7 @@ def _reload(child: Child, switchboard: Switchboard, keeping: Keeping, margins: M
         return
     keeping.configured(effective.config)
     margins.use(effective)
-    switchboard.apply(effective.config)
+    follow(effective.config)
     log.info("configuration taken over", extra=fields(symbols=",".join(effective.config.enabled_symbols)))
 
 

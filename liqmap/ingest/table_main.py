@@ -11,14 +11,13 @@ from liqmap.config import ConfigError, RunMode
 from liqmap.ingest.before import last_written_ns
 from liqmap.ingest.feeds import Feeds
 from liqmap.ingest.feeds_board import painter
+from liqmap.ingest.ring_reader import WatchedRing
 from liqmap.ingest.sequence import first_sequence
 from liqmap.ingest.table_player import TablePlayer, Track
-from liqmap.ingest.table_tape import Events, TableTape
+from liqmap.ingest.table_tape import TableTape
 from liqmap.logs import fields
 from liqmap.shm.board import BoardWriter
 from liqmap.shm.layout import FEEDS, segment_name
-from liqmap.shm.ring import RingWriter, ring_counters
-from liqmap.shm.segment import Segment
 from liqmap.store.atomic import write_atomic
 from liqmap.store.tables import TableError, tables_of
 
@@ -70,7 +69,7 @@ def _tracks(child: Child, epoch: int) -> list[Track]:
             tape = TableTape(tables_of(directory, symbol), max(from_ms, skip_ns // _MS), config.ingest.tick_ms)
         except (TableError, OSError) as error:
             raise ConfigError(f"replay: {error}") from error
-        tracks.append(Track(tape, TableRing(name), first_sequence(epoch), skip_ns))
+        tracks.append(Track(tape, WatchedRing(name), first_sequence(epoch), skip_ns))
     if not any(track.tape.end_ms > from_ms for track in tracks):
         raise ConfigError(f"replay: {directory}: no bars of {', '.join(config.enabled_symbols)} after {from_ms} ms")
     log.info("playing tables", extra=fields(directory=str(directory), from_ms=from_ms, speed=mode.speed))
@@ -85,20 +84,3 @@ def _goes_on(path: Path, mode: RunMode) -> bool:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(path, told)
     return same
-
-
-class TableRing:
-    """A ring's writer that also sees how far its reader is."""
-
-    def __init__(self, name: str) -> None:
-        self._writer = RingWriter.open(name)
-        self._segment = Segment.open_reader(name)
-        self.capacity = self._writer.capacity
-
-    def write(self, events: Events) -> int:
-        """Append."""
-        return self._writer.write(events)
-
-    def pending(self) -> int:
-        """Events that the worker has not taken."""
-        return ring_counters(self._segment).pending

@@ -6,42 +6,35 @@ of a replay should be overrun) for as long as the worker shows life. An ingest t
 """
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 import numpy as np
 
 from liqmap.clock import Clock
 from liqmap.domain.enums import Kind, Topic, Venue
+from liqmap.ingest.bar_events import MS, Events
 from liqmap.ingest.feeds import Feeds, SourceState, VenueState
 from liqmap.ingest.gaps import Feed
 from liqmap.ingest.handoff import LinkState
-from liqmap.ingest.table_tape import Events, TableTape
+from liqmap.ingest.ring_reader import Reader, Watched
+from liqmap.ingest.table_tape import TableTape
 from liqmap.logs import fields
 
 SOURCE: Final = "tables"
-_MS: Final = 1_000_000
-_PATIENCE_NS: Final = 10_000_000_000
+_PATIENCE_S: Final = 10.0
 """A worker that takes nothing for this long no longer holds the replay back."""
-
-_FILLED: Final = 0.5
-"""Share of a ring that may wait for its worker."""
 
 _UNCOUNTED: Final = (int(Kind.TICK), int(Kind.GAP))
 
 log = logging.getLogger(__name__)
 
 
-class ReplayRing(Protocol):
+class ReplayRing(Watched, Protocol):
     """The ring of one symbol, with sight of its reader."""
-
-    capacity: int
 
     def write(self, events: Events) -> int:
         """Append."""
-
-    def pending(self) -> int:
-        """Events that the worker has not taken."""
 
 
 @dataclass(slots=True)
@@ -55,8 +48,10 @@ class Track:
     events: Events | None = None
     at: int = 0
     said_faults: int = 0
-    pending_before: int = -1
-    moved_ns: int = 0
+    reader: Reader = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.reader = Reader(self.ring)
 
     def due(self, events: Events, until_ns: int) -> Events:
         """Those of the loaded minute's `events` whose time has come; they count as taken."""
@@ -98,13 +93,13 @@ class TablePlayer:
         self.engine_ns = max(self.engine_ns, reached)
         if all(track.events is None and self._ended(track) for track in self._tracks):
             self._feeds.finished = True
-            log.info("the replay came to its end", extra=fields(events=self.written, to_ms=self.engine_ns // _MS))
+            log.info("the replay came to its end", extra=fields(events=self.written, to_ms=self.engine_ns // MS))
 
     def _advance(self, track: Track, now_ns: int) -> None:
         while True:
             events = track.events
             if events is None:
-                if self._ended(track) or track.tape.minute_ms * _MS > now_ns:
+                if self._ended(track) or track.tape.minute_ms * MS > now_ns:
                     return
                 events = self._load(track)
             if not self._has_room(track):
@@ -121,7 +116,7 @@ class TablePlayer:
                 self._feeds.gaps.open(gap.feed, gap.from_ms, gap.reason)
             else:
                 self._feeds.gaps.close(gap.feed, gap.to_ms)
-            state = self._feeds.state_of(gap.feed, SOURCE, minute.minute_ms * _MS)
+            state = self._feeds.state_of(gap.feed, SOURCE, minute.minute_ms * MS)
             state.missing = gap.to_ms < 0
             state.gaps += state.missing
         self._feeds.gaps.news()
@@ -138,11 +133,8 @@ class TablePlayer:
 
     def _has_room(self, track: Track) -> bool:
         """False while the worker is behind and alive."""
-        pending = track.ring.pending()
         now_ns = self._clock.monotonic_ns()
-        if pending != track.pending_before:
-            track.pending_before, track.moved_ns = pending, now_ns
-        return pending < track.ring.capacity * _FILLED or now_ns - track.moved_ns > _PATIENCE_NS
+        return track.reader.has_room(now_ns) or track.reader.idle_s(now_ns) > _PATIENCE_S
 
     def _write(self, track: Track, due: Events) -> None:
         if track.skip_ns >= 0:
@@ -173,5 +165,5 @@ class TablePlayer:
 
     def _reached_ns(self, track: Track) -> int:
         if track.events is None:
-            return track.tape.minute_ms * _MS - 1
+            return track.tape.minute_ms * MS - 1
         return int(track.events["receive_ns"][track.at])

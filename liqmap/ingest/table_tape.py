@@ -2,9 +2,8 @@
 
 How a row becomes events (docs/decisions/0007):
 
-* a minute bar: four MARK_PRICE events at :00, :15, :30, :45 along open → nearer extreme → other extreme → close; where
-  its taker volumes are known, one BUY and one SELL trade with a quarter of them at each of these prices. Both carry
-  FLAG_FROM_BAR. A bar that knows only the taker share makes no trades: a volume would be invented.
+* a minute bar: a path of marks, and trades where its taker volumes are known (see `bar_events`). A bar that knows only
+  the taker share makes no trades: a volume would be invented.
 * an hourly close: one OPEN_INTEREST level in base (dollars / price) at the END of its hour, covering that hour. At the
   start of a replay the last level that was already known is said once.
 * open interest of a bar: a level at the end of its minute; if a symbol has these, its hourly levels are left out, and
@@ -20,10 +19,10 @@ from pathlib import Path
 from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
-from liqmap.domain.enums import GapReason, Kind, TakerSide, Topic, Venue
-from liqmap.domain.event import EVENT_DTYPE, FLAG_FROM_BAR, MISSING, NO_INSTRUMENT
+from liqmap.domain.enums import GapReason, Kind, Topic, Venue
+from liqmap.domain.event import EVENT_DTYPE
+from liqmap.ingest.bar_events import MINUTE_MS, MS, Events, blank, interest_of, marks_of, trades_of
 from liqmap.ingest.gaps import Feed, Gap
 from liqmap.store.tables import (
     Bar,
@@ -36,13 +35,7 @@ from liqmap.store.tables import (
     read_liquidations,
 )
 
-MINUTE_MS: Final = 60_000
 _HOUR_MS: Final = 3_600_000
-_MS: Final = 1_000_000
-_PATH_MS: Final = (0, 15_000, 30_000, 45_000)
-_QUARTER: Final = 0.25
-
-Events = NDArray[np.void]
 
 
 class Minute(NamedTuple):
@@ -105,9 +98,9 @@ class TableTape:
         self._bars = _Rows(read_bars(tables.bars) if tables.bars else None)
         self._liquidations = _Rows(read_liquidations(tables.liquidations) if tables.liquidations else None)
         self._hourly = _Rows(read_hourly(tables.hourly) if tables.hourly and not survey.levels else None)
-        self._ticks = _blank(MINUTE_MS // tick_ms)
+        self._ticks = blank(MINUTE_MS // tick_ms)
         self._ticks["kind"] = Kind.TICK
-        self._ticks["receive_ns"] = np.arange(len(self._ticks)) * (tick_ms * _MS)
+        self._ticks["receive_ns"] = np.arange(len(self._ticks)) * (tick_ms * MS)
         self._open: dict[Topic, Gap] = {}
         self._late: list[Events] = []
         self._begin()
@@ -126,12 +119,12 @@ class TableTape:
         parts = [_of_gaps(gaps, start_ms), *self._late]
         self._late = []
         if bar is not None:
-            parts += [_marks(bar), _trades(bar)]
+            parts += [marks_of([bar]), trades_of([bar])]
             self._known_at_end(bar, end_ms)
         self._hourly_known_at(end_ms)
         parts.append(_of_liquidations(self._liquidations.until(end_ms)))
         ticks = self._ticks.copy()
-        ticks["receive_ns"] += start_ms * _MS
+        ticks["receive_ns"] += start_ms * MS
         events = np.concatenate([*parts, ticks])
         self.minute_ms = end_ms
         return Minute(start_ms, events[np.argsort(events["receive_ns"], kind="stable")], gaps)
@@ -151,10 +144,10 @@ class TableTape:
 
     def _known_at_end(self, bar: Bar, end_ms: int) -> None:
         if self._levels_in_bars:
-            self._late.append(_one(Kind.OPEN_INTEREST, end_ms, bar.open_interest_base, MINUTE_MS))
+            self._late.append(interest_of(Kind.OPEN_INTEREST, end_ms, bar.open_interest_base, MINUTE_MS))
         elif self._changes_count:
             change_base = bar.open_interest_change_usd / bar.close
-            self._late.append(_one(Kind.OPEN_INTEREST_CHANGE, end_ms, change_base, MINUTE_MS))
+            self._late.append(interest_of(Kind.OPEN_INTEREST_CHANGE, end_ms, change_base, MINUTE_MS))
 
     def _gaps(self, start_ms: int, recorded: bool) -> tuple[Gap, ...]:
         """Gaps that open or close at the start of this minute."""
@@ -198,74 +191,24 @@ def _surveyed(path: Path) -> _Survey:
     return _Survey(end_ms, levels)
 
 
-def _blank(count: int) -> Events:
-    """`count` events that say nothing."""
-    events = np.zeros(count, dtype=EVENT_DTYPE)
-    for name in ("price", "quantity", "extra"):
-        events[name] = np.nan
-    events["venue_ms"] = events["detail"] = MISSING
-    events["instrument"] = NO_INSTRUMENT
-    return events
-
-
-def _marks(bar: Bar) -> Events:
-    events = _blank(len(_PATH_MS))
-    events["kind"], events["topic"], events["flags"] = Kind.MARK_PRICE, Topic.MARK_PRICE, FLAG_FROM_BAR
-    events["venue_ms"] = bar.minute_ms + np.array(_PATH_MS)
-    events["receive_ns"] = events["venue_ms"] * _MS
-    events["price"] = path_of(bar)
-    return events
-
-
-def path_of(bar: Bar) -> tuple[float, float, float, float]:
-    """Open, the extreme nearer to it, the other one, close."""
-    low_first = bar.open - bar.low <= bar.high - bar.open
-    return (bar.open, bar.low, bar.high, bar.close) if low_first else (bar.open, bar.high, bar.low, bar.close)
-
-
-def _trades(bar: Bar) -> Events:
-    """A quarter of each known, non-zero volume at each price of the path."""
-    volumes = ((TakerSide.BUY, bar.taker_buy_base), (TakerSide.SELL, bar.taker_sell_base))
-    known = [(side, volume) for side, volume in volumes if volume > 0.0]
-    events = _blank(len(_PATH_MS) * len(known))
-    events["kind"], events["topic"], events["flags"] = Kind.TRADE, Topic.TRADE, FLAG_FROM_BAR
-    for index, (side, volume) in enumerate(known):
-        mine = events[index :: len(known)]
-        mine["side"], mine["quantity"], mine["price"] = side, volume * _QUARTER, path_of(bar)
-        mine["venue_ms"] = bar.minute_ms + np.array(_PATH_MS)
-        mine["receive_ns"] = mine["venue_ms"] * _MS
-    return events
-
-
 def _level(row: HourlyLevel, known_ms: int) -> Events:
     base = row.open_interest_usd_close / row.price_close
-    event = _one(Kind.OPEN_INTEREST, known_ms, base, _HOUR_MS)
+    event = interest_of(Kind.OPEN_INTEREST, known_ms, base, _HOUR_MS)
     event["venue_ms"] = row.hour_ms + _HOUR_MS
     return event
 
 
-def _one(kind: Kind, known_ms: int, quantity: float, covers_ms: int) -> Events:
-    """One reading of open interest; none when the number is unknown."""
-    if math.isnan(quantity):
-        return _blank(0)
-    event = _blank(1)
-    event["kind"], event["topic"] = kind, Topic.OPEN_INTEREST
-    event["receive_ns"], event["venue_ms"] = known_ms * _MS, known_ms
-    event["quantity"], event["detail"] = quantity, covers_ms
-    return event
-
-
 def _of_liquidations(rows: list[RecordedLiquidation]) -> Events:
-    events = _blank(len(rows))
+    events = blank(len(rows))
     if rows:
         columns = list(zip(*rows, strict=True))
         events["kind"], events["topic"] = Kind.LIQUIDATION, Topic.LIQUIDATION
         for name, column in zip(("venue_ms", "venue", "side", "price", "quantity"), columns, strict=True):
             events[name] = column
-        events["receive_ns"] = events["venue_ms"] * _MS
+        events["receive_ns"] = events["venue_ms"] * MS
     return events
 
 
 def _of_gaps(gaps: tuple[Gap, ...], at_ms: int) -> Events:
-    packed = b"".join(gap.event(at_ms * _MS).packed(0) for gap in gaps)
+    packed = b"".join(gap.event(at_ms * MS).packed(0) for gap in gaps)
     return np.frombuffer(packed, dtype=EVENT_DTYPE)

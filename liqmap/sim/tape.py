@@ -40,6 +40,21 @@ class Positioning:
 
 
 @dataclass(frozen=True, slots=True)
+class Past:
+    """What a venue remembers of the time before the first step, at rising times; the last of them is the first step's.
+
+    The price went straight from one mark to the next. Volumes are what takers bought and sold since the mark before.
+    """
+
+    times_ms: NDArray[np.int64]
+    marks: NDArray[np.float64]
+    open_interest_base: NDArray[np.float64]
+    """One side."""
+    bought_base: NDArray[np.float64]
+    sold_base: NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
 class VenueTape:
     """The prints of one venue in one step."""
 
@@ -52,6 +67,8 @@ class VenueTape:
     the other to a book that began empty, they are the book: it never crosses between two steps."""
     positioning: Positioning | None = None
     """As the market counted it last; None where it does not say."""
+    past: Past | None = None
+    """The first step of a market may bring it."""
 
 
 @dataclass(frozen=True, slots=True)

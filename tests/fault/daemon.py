@@ -55,7 +55,14 @@ class Daemon:
         self.process: subprocess.Popen[bytes] | None = None
 
     def write(self, config: str) -> None:
-        """Write the configuration file; instance and var_dir are filled in."""
+        """Write the configuration file; instance and var_dir are filled in, and backfill is off unless it is set."""
+        if "backfill_days" not in config:
+            head, section, rest = config.partition("[ingest]\n")
+            config = (
+                f"{head}[ingest]\nbackfill_days = 0.0\n{rest}"
+                if section
+                else f"{config}\n[ingest]\nbackfill_days = 0.0\n"
+            )
         self.file.write_text(f'[daemon]\ninstance = "{self.name}"\nvar_dir = "{self.directory / "var"}"\n{config}')
 
     # -- its life ------------------------------------------------------------------------------------------------

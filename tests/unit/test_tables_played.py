@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 from liqmap.clock import ManualClock
 from liqmap.domain.enums import GapReason, Kind, TakerSide, Topic, Venue
 from liqmap.domain.event import EVENT_DTYPE, FLAG_FROM_BAR
+from liqmap.ingest.bar_events import path_of
 from liqmap.ingest.feeds import Feeds
 from liqmap.ingest.feeds_board import painter
 from liqmap.ingest.table_player import TablePlayer, Track
-from liqmap.ingest.table_tape import TableTape, path_of
+from liqmap.ingest.table_tape import TableTape
 from liqmap.shm.layout import FEEDS
 from liqmap.store.tables import Bar, tables_of
 

@@ -9,6 +9,7 @@ from liqmap.exchanges.binance import plans
 from liqmap.exchanges.binance.envelope import ENVELOPE
 from liqmap.exchanges.binance.frames import BinanceSession
 from liqmap.exchanges.binance.listing import listing, refused_name
+from liqmap.exchanges.binance.past import parse_past, past_plans
 from liqmap.exchanges.binance.refusals import refusal, usage
 from liqmap.exchanges.binance.replies import BINANCE_SHAPES, binance_reply
 from liqmap.exchanges.plans import request_of
@@ -27,6 +28,8 @@ ADAPTER: Final = Adapter(
     classify_refusal=refusal,
     refused_name=refused_name,
     request_of=partial(request_of, plans.REQUESTS, BINANCE_SHAPES),
+    past_plans=past_plans,
+    parse_past=parse_past,
     limits=plans.LIMITS,
     usage=usage,
     envelope=ENVELOPE,

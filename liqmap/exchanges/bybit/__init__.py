@@ -9,6 +9,7 @@ from liqmap.exchanges.bybit import plans
 from liqmap.exchanges.bybit.envelope import ENVELOPE
 from liqmap.exchanges.bybit.frames import BybitSession
 from liqmap.exchanges.bybit.listing import listing, refused_name
+from liqmap.exchanges.bybit.past import parse_past, past_plans
 from liqmap.exchanges.bybit.refusals import refusal, usage
 from liqmap.exchanges.bybit.replies import BYBIT_SHAPES, bybit_reply
 from liqmap.exchanges.bybit.tiers import tier_plans, tiers
@@ -28,6 +29,8 @@ ADAPTER: Final = Adapter(
     classify_refusal=refusal,
     refused_name=refused_name,
     request_of=partial(request_of, plans.REQUESTS, BYBIT_SHAPES),
+    past_plans=past_plans,
+    parse_past=parse_past,
     limits=plans.LIMITS,
     usage=usage,
     envelope=ENVELOPE,

@@ -9,6 +9,7 @@ from liqmap.exchanges.okx import plans
 from liqmap.exchanges.okx.envelope import ENVELOPE
 from liqmap.exchanges.okx.frames import OkxSession
 from liqmap.exchanges.okx.listing import listing, refused_name
+from liqmap.exchanges.okx.past import parse_past, past_plans
 from liqmap.exchanges.okx.refusals import refusal, usage
 from liqmap.exchanges.okx.replies import OKX_SHAPES, okx_reply
 from liqmap.exchanges.okx.tiers import tier_plans, tiers
@@ -28,6 +29,8 @@ ADAPTER: Final = Adapter(
     classify_refusal=refusal,
     refused_name=refused_name,
     request_of=partial(request_of, plans.REQUESTS, OKX_SHAPES),
+    past_plans=past_plans,
+    parse_past=parse_past,
     limits=plans.LIMITS,
     usage=usage,
     envelope=ENVELOPE,

@@ -15,7 +15,8 @@ from liqmap.sim.market.people import Mood, People, liquidation_prices
 from liqmap.sim.market.positions import Positions, Rows
 from liqmap.sim.market.price import PriceProcess
 
-_STEP_MS = 120_000
+STEP_MS = 120_000
+"""Between two marks of the past."""
 _HORIZON_DAYS = 12
 _BATCH = 8192
 
@@ -27,10 +28,10 @@ def level_lots(symbol: SimSymbolConfig) -> dict[Venue, int]:
 
 def past_path(price: PriceProcess, start_price: float) -> tuple[Floats, Floats]:
     """Marks of the past, oldest first and ending at `start_price`, and the trend at each. Leaves `price` there."""
-    steps = _HORIZON_DAYS * 86_400_000 // _STEP_MS
+    steps = _HORIZON_DAYS * 86_400_000 // STEP_MS
     path, trend = np.empty(steps), np.empty(steps)
     for i in range(steps):
-        path[i] = price.step(_STEP_MS, 0.0).mark
+        path[i] = price.step(STEP_MS, 0.0).mark
         trend[i] = price.trend
     price.move_to(start_price)
     return path * (start_price / path[-1]), trend
@@ -44,8 +45,9 @@ def populate(
     people_share: float,
     start_ms: int,
     generator: np.random.Generator,
-) -> None:
-    """Fill `positions` with survivors up to `people_share` of each venue's open interest, on each side exactly."""
+) -> Floats:
+    """Fill `positions` with survivors up to `people_share` of each venue's open interest, on each side exactly. Returns
+    the path they came along: marks STEP_MS apart, the last one at `start_ms`."""
     path, trend = past_path(price, symbol.start_price)
     lowest = np.minimum.accumulate(path[::-1])[::-1]
     highest = np.maximum.accumulate(path[::-1])[::-1]
@@ -55,13 +57,14 @@ def populate(
     numbers = np.array(list(level), dtype=np.uint8)
     while any(wanted.values()):
         plans, age_ms = people.standing(_BATCH)
-        step = np.maximum(len(path) - 1 - (age_ms // _STEP_MS).astype(np.intp), 0)
+        step = np.maximum(len(path) - 1 - (age_ms // STEP_MS).astype(np.intp), 0)
         venue = generator.choice(numbers, _BATCH, p=chance / chance.sum())
         entry = path[step] * np.exp(3e-4 * generator.standard_normal(_BATCH))
         rows = people.open(plans, venue, entry, start_ms - age_ms.astype(np.int64), Mood(trend[step], 0.0))
         rows = _still_wanted(rows[_survived(rows, lowest[step], highest[step])], wanted)
         rows["liquidation"] = liquidation_prices(rows, symbol.lot_base)  # the last of a side was cut to size
         positions.add(rows)
+    return path
 
 
 def _survived(rows: Rows, low: Floats, high: Floats) -> np.ndarray:

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from liqmap.config.simulation import SimConfig
 from liqmap.domain.enums import PositionSide, Venue
 from liqmap.sim.market.makers import Lots, Makers
+from liqmap.sim.market.memory import Memory
 from liqmap.sim.market.past import level_lots, populate
 from liqmap.sim.market.people import Mood, People, liquidation_prices
 from liqmap.sim.market.positions import Indices, Positions, Rows, summed_by_venue
@@ -82,15 +83,18 @@ class SimulatedMarket:
     def __init__(self, config: SimConfig, symbol: str, start_ms: int) -> None:
         self.symbol = symbol
         self._config, self._about = config, config.symbols[symbol]
-        seeds = np.random.SeedSequence([config.seed, *symbol.encode()]).spawn(4)
-        price_random, past_random, self._random, self._print_random = (np.random.default_rng(seed) for seed in seeds)
+        seeds = np.random.SeedSequence([config.seed, *symbol.encode()]).spawn(5)
+        price_random, past_random, self._random, self._print_random, memory_random = map(np.random.default_rng, seeds)
         about = self._about
         self._price = PriceProcess(config.price, about.start_price, about.volatility_multiple, price_random)
         self._people = People(config, about, self._random)
         self.positions = Positions(2 * about.positions)
         people_share = 1.0 - config.makers_share
         self._start_ms, self._now_ms = start_ms, start_ms - _WARM_UP_MS
-        populate(self.positions, self._people, self._price, about, people_share, self._now_ms, past_random)
+        path = populate(self.positions, self._people, self._price, about, people_share, self._now_ms, past_random)
+        turnover_per_day = config.round_trips_per_day + 2.0 * people_share * self._people.turnover_per_ms * DAY_MS
+        spread = config.level_spread
+        self._memory = Memory(path, self._now_ms, level_lots(about), (turnover_per_day, spread), memory_random)
         self._level = level_lots(about)
         self.makers = self._first_makers()
         self._level_wander = 0.0
@@ -103,6 +107,7 @@ class SimulatedMarket:
         self._prints: dict[Venue, list[NDArray[np.void]]] = {venue: [] for venue in self._level}
         self._told_ms = start_ms
         self._warm_up()
+        self._untold = self._memory.told(self._about.lot_base)
 
     @property
     def now_ms(self) -> int:
@@ -137,6 +142,7 @@ class SimulatedMarket:
             self._states.popleft()
         state, from_ms = self._states[0], self._told_ms
         self._told_ms = to_ms
+        past, self._untold = self._untold, {}
         return Tape(
             symbol=self.symbol,
             from_ms=from_ms,
@@ -151,6 +157,7 @@ class SimulatedMarket:
                     trades=_taken(self._trades[venue], to_ms, TRADES),
                     liquidations=_taken(self._prints[venue], to_ms, LIQUIDATIONS),
                     open_interest_base=round(lots * self._about.lot_base, 10),
+                    past=past.get(venue),
                 )
                 for venue, lots in state.open_interest_lots.items()
             },
@@ -160,6 +167,12 @@ class SimulatedMarket:
         """Let the population drawn from the past find its pace of closing and opening before anybody watches."""
         while self._now_ms < self._start_ms:
             self._tick(_WARM_UP_TICK_MS)
+            self._memory.add(
+                self._now_ms,
+                self._price.prices.mark,
+                self._states[-1].open_interest_lots,
+                {venue: prints[-1] for venue, prints in self._trades.items()},
+            )
         for queue in (*self._trades.values(), *self._prints.values()):
             queue.clear()
         self._states = deque([self._states[-1]])

@@ -1,4 +1,5 @@
-"""Binance's history endpoints: positioning ratios, taker volume, open interest, basis, fundings (docs/exchanges.md)."""
+"""Binance's history endpoints: minute bars, positioning ratios, taker volume, open interest, basis, fundings
+(docs/exchanges.md)."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -8,6 +9,7 @@ from liqmap.sim.tape import Positioning
 from liqmap.sim.venues.feed import Reply, json_reply
 from liqmap.sim.venues.history import FUNDING_MS, KEPT_MS, PERIODS_MS, PUBLISHED_AFTER_MS, Standing, Stretch, Volume
 from liqmap.sim.venues.listings import Listing
+from liqmap.sim.venues.minutes import MINUTE_MS, Bar
 
 if TYPE_CHECKING:
     from liqmap.sim.venues.binance_feed import BinanceFeed
@@ -21,7 +23,10 @@ OVERLOADED: Final = {
     "code": -1008,
     "msg": "Server is currently overloaded with other requests. Please try again in a few minutes.",
 }
+BAD_INTERVAL: Final = {"code": -1120, "msg": "Invalid interval."}
 _MOST_BARS: Final = 500
+_MOST_MINUTES: Final = 1500
+_USUAL_PRINT_BASE: Final = 0.05
 _MOST_FUNDINGS: Final = 1000
 _ADJUSTED: Final = {
     "symbol": "ILVUSDT",
@@ -54,6 +59,7 @@ def binance_history(feed: "BinanceFeed", find: FindQuote) -> dict[str, Endpoint]
     """The endpoints by path."""
     data = _Data(feed, find)
     paths: dict[str, Endpoint] = {
+        "/fapi/v1/klines": data.minutes,
         "/fapi/v1/fundingRate": data.fundings,
         "/fapi/v1/fundingInfo": lambda _query, _now_ms: json_reply([_ADJUSTED]),
         "/futures/data/openInterestHist": data.open_interest,
@@ -109,6 +115,24 @@ class _Data:
             return json_reply(OVERLOADED, 503)
         listing, states = found
         return json_reply([_open_interest(listing, at_ms, state) for at_ms, state in states])
+
+    def minutes(self, query: Mapping[str, str], now_ms: int) -> Reply:
+        """Bars of a minute, ascending, the open one among them; without a start the newest."""
+        quote, limit = self.find(query), whole(query, "limit", 500, _MOST_MINUTES)
+        if isinstance(quote, Reply):
+            return quote
+        if isinstance(limit, Reply):
+            return limit
+        if query.get("interval") != "1m":  # no other one is simulated
+            return json_reply(BAD_INTERVAL, 400) if query.get("interval") else missing("interval")
+        times = []
+        for name, default in (("startTime", 0), ("endTime", now_ms)):
+            text = query.get(name, str(default))
+            if not text.isdigit():
+                return not_valid(name)
+            times.append(int(text))
+        bars = quote.history.minutes.between(times[0], min(times[1], now_ms), limit, newest="startTime" not in query)
+        return json_reply([_candle(bar, quote.listing) for bar in bars])
 
     def takers(self, query: Mapping[str, str], now_ms: int) -> Reply:
         """Volume by taker; no symbol in the rows."""
@@ -212,6 +236,24 @@ def _open_interest(listing: Listing, at_ms: int, state: Standing) -> dict[str, A
         "CMCCirculatingSupply": "19950000.00000000",
         "timestamp": at_ms,
     }
+
+
+def _candle(bar: Bar, listing: Listing) -> list[Any]:
+    """Numbers as text among numbers; prices in whole ticks, volumes in whole lots."""
+    prices = [f"{price:.{listing.price_decimals}f}" for price in (bar.open, bar.high, bar.low, bar.close)]
+    bought, sold = (round(base / listing.lot) * listing.lot for base in (bar.bought_base, bar.sold_base))
+    middle = (bar.high + bar.low) / 2.0
+    return [
+        bar.minute_ms,
+        *prices,
+        f"{bought + sold:.{listing.lot_decimals}f}",
+        bar.minute_ms + MINUTE_MS - 1,
+        f"{(bought + sold) * middle:.4f}",
+        round((bought + sold) / _USUAL_PRINT_BASE),
+        f"{bought:.{listing.lot_decimals}f}",
+        f"{bought * middle:.4f}",
+        "0",
+    ]
 
 
 def _taker(volume: Volume, at_ms: int) -> dict[str, Any]:

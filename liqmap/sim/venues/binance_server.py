@@ -25,6 +25,8 @@ METHODS = ("SUBSCRIBE", "UNSUBSCRIBE", "LIST_SUBSCRIPTIONS", "SET_PROPERTY", "GE
 
 WEIGHTS = {"/fapi/v1/exchangeInfo": 1, "/fapi/v1/aggTrades": 20}
 DEPTH_WEIGHTS = {"5": 2, "10": 2, "20": 2, "50": 2, "100": 5, "500": 10, "1000": 20}
+BARS_WEIGHTS = ((99, 1), (499, 2), (1000, 5), (math.inf, 10))
+"""What so many bars cost at most."""
 
 RESTRICTED = (
     "Service unavailable from a restricted location according to 'b. Eligibility' in "
@@ -206,6 +208,9 @@ class BinanceServer(VenueServer):
             return DEPTH_WEIGHTS.get(query.get("limit", "500"), 10)
         if path == "/fapi/v1/premiumIndex":
             return 1 if "symbol" in query else 10
+        if path == "/fapi/v1/klines":
+            limit = query.get("limit", "500")
+            return next(weight for most, weight in BARS_WEIGHTS if not limit.isdigit() or int(limit) <= most)
         return WEIGHTS.get(path, 1)
 
     def rest_headers(self) -> dict[str, str]:

@@ -1,15 +1,17 @@
 """What a venue's history endpoints know of one contract: five-minute marks of its state, volume by taker, fundings.
 
-What was before the first step nobody simulated: for those times the state of the first step is served, volumes not.
+What was before the first step nobody simulated. Where the market remembers a past, its open interest and its price are
+served; for the rest, and for times before that past, the oldest state is served, volumes not.
 """
 
 from bisect import bisect_left, bisect_right
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, NamedTuple
 
-from liqmap.sim.tape import Positioning
+from liqmap.sim.tape import Past, Positioning
+from liqmap.sim.venues.minutes import MinuteBars
 
 BAR_MS: Final = 300_000
 FUNDING_MS: Final = 28_800_000
@@ -82,11 +84,19 @@ class History:
         self._now: Standing | None = None
         self._fundings: deque[tuple[int, Standing]] = deque(maxlen=KEPT_MS // FUNDING_MS)
         self._last_ms = 0
+        self._past: Past | None = None
+        self.minutes = MinuteBars()
+
+    def remember(self, past: Past) -> None:
+        """What was before the first step."""
+        self._past = past
+        self.minutes.remember(past)
 
     def step(self, now: Standing, volume: Volume, now_ms: int) -> None:
         """Take over the state at the end of a step, and what was traded in it."""
         bar_ms = (now_ms - 1) // BAR_MS * BAR_MS
         before = self._volumes.get(bar_ms, Volume(0.0, 0.0))
+        self.minutes.step(now.mark, volume.bought_base, volume.sold_base, now_ms)
         self._volumes[bar_ms] = Volume(before.bought_base + volume.bought_base, before.sold_base + volume.sold_base)
         if not self._times or now_ms // BAR_MS > self._times[-1] // BAR_MS:
             self._times.append(now_ms // BAR_MS * BAR_MS)
@@ -102,7 +112,16 @@ class History:
         """The states at those times, ascending. Nothing before the first step was made."""
         if self._states:
             for at_ms in stretch.marks():
-                yield at_ms, self._states[max(bisect_right(self._times, at_ms) - 1, 0)]
+                place = bisect_right(self._times, at_ms) - 1
+                yield at_ms, self._states[place] if place >= 0 else self._before(at_ms, self._states[0])
+
+    def _before(self, at_ms: int, first: Standing) -> Standing:
+        """The state at a time before the first step."""
+        past = self._past
+        if past is None:
+            return first
+        place = max(bisect_right(past.times_ms, at_ms) - 1, 0)
+        return replace(first, open_interest_base=float(past.open_interest_base[place]), mark=float(past.marks[place]))
 
     def volumes(self, stretch: Stretch) -> Iterator[tuple[int, Volume]]:
         """The volumes of the periods that begin at those times and lie within what was simulated, ascending."""

@@ -174,6 +174,8 @@ class MarketFeed(ABC):
         quote.open_interest_base = venue_tape.open_interest_base
         quote.positioning = venue_tape.positioning
         quote.live = True
+        if venue_tape.past is not None:
+            quote.history.remember(venue_tape.past)
         quote.book.apply(venue_tape.book_changes)
         bought = venue_tape.trades["taker_side"] == int(TakerSide.BUY)
         qty = venue_tape.trades["qty_base"]
