@@ -128,7 +128,7 @@ _SINGLY: Final[dict[int, Callable[[Intake, int, Event, int], None]]] = {
     Kind.OPEN_INTEREST_CHANGE: Intake._open_interest_change,
     Kind.GAP: Intake._gap,
 }
-"""What is dealt with one by one. It stands here, not in an Intake: an engine holds nothing that cannot be written down."""
+"""What is dealt with one by one. Not kept in an Intake: an engine holds nothing that cannot be written down."""
 
 _IS_SINGLE: Final = np.zeros(256, dtype=bool)
 _IS_SINGLE[list(_SINGLY)] = True
