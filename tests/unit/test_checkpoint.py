@@ -51,7 +51,7 @@ def test_damage_anywhere_is_reported_and_the_one_before_is_used(tmp_path: Path, 
     kept.write(state(2), 2, 2)
     newest, previous = tmp_path / "BTC.ckpt", tmp_path / "BTC.ckpt.previous"
     whole, before = newest.read_bytes(), previous.read_bytes()
-    places = [*range(0, 200), *range(200, len(whole), 97), len(whole) - 1]
+    places = [*range(200), *range(200, len(whole), 97), len(whole) - 1]
     for place in places:
         changed = bytearray(whole)
         changed[place] ^= 0x40
