@@ -12,6 +12,7 @@ hold the writer up, and after a power failure the CRCs tell a torn file from a w
 older, and the journal has the events since.
 """
 
+import contextlib
 import struct
 import zlib
 from collections.abc import Mapping
@@ -103,7 +104,8 @@ class CheckpointStore:
                 return found, faults
             if found is not None:
                 faults.append(found)
-                path.replace(path.with_name(path.name + REFUSED))
+                with contextlib.suppress(OSError):  # a disk that takes no names takes no checkpoint either
+                    path.replace(path.with_name(path.name + REFUSED))
         return None, faults
 
     def _bytes_of(self, state: object, sequence: int, engine_ns: int) -> bytes:
@@ -116,7 +118,7 @@ class CheckpointStore:
     def _read(self, path: Path) -> Checkpoint | CheckpointFault | None:
         try:
             data = path.read_bytes()
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
             return CheckpointFault(path, 0, f"cannot be read: {error.strerror}")
@@ -137,7 +139,8 @@ class CheckpointStore:
     def _clear_scratch(self) -> None:
         """What a killed predecessor was about to write."""
         for left in self._newest.parent.glob(f".{self._newest.name}.*.new"):
-            left.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                left.unlink(missing_ok=True)
 
 
 def _facts_of(path: Path, data: bytes) -> Facts | CheckpointFault:

@@ -163,8 +163,8 @@ class Loop:
     def _after_losses(self, events: NDArray[np.void]) -> NDArray[np.void]:
         """The events, behind a GAP event when others are missing in front of them (overrun, or set aside)."""
         lost = self._ring.lost - self._lost
-        if lost:
-            self._lost += lost
+        self._lost += lost
+        if lost and int(events["sequence"][0]) != self._replayed_to + 1:  # else they came from the journal
             self._overruns += 1
             self._hole = True
             log.warning("the ring was overrun: events are lost", extra=fields(lost=lost, lost_in_all=self._lost))

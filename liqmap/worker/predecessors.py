@@ -30,7 +30,7 @@ class Attempts:
         deaths = 0
         try:
             deaths = int(self._path.read_text(encoding="ascii"))
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             pass
         except (OSError, ValueError) as error:
             log.warning("the count of recoveries cannot be read: it begins anew", extra=fields(reason=str(error)))
@@ -41,6 +41,8 @@ class Attempts:
         """It ended well, or was asked to stop."""
         try:
             self._path.unlink(missing_ok=True)
+        except NotADirectoryError:
+            pass  # it was told when it could not be written
         except OSError:
             log.exception("the count of recoveries cannot be removed", extra=fields(file=self._path))
 
@@ -55,7 +57,7 @@ class SetAside:
         try:
             lines = self._path.read_text(encoding="ascii").splitlines()
             self.ranges = [(int(first), int(last)) for first, last in map(str.split, lines)]
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             pass
         except (OSError, ValueError) as error:
             log.error(  # noqa: TRY400

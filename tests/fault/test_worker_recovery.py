@@ -1,4 +1,4 @@
-"""A real worker that is killed, stopped and started again: readers see what they would have seen of one that never died."""
+"""A real worker that is killed, stopped, started again: readers see what they would have seen of one that lives on."""
 
 import math
 import random
@@ -64,6 +64,10 @@ def end(worker: subprocess.Popen[bytes], number: signal.Signals = signal.SIGKILL
     assert worker.wait(DEADLINE_S) == (0 if number is signal.SIGTERM else -number)
 
 
+def checkpointed(on: Stage) -> bool:
+    return (on.paths.lib_dir / "checkpoint" / f"{SYMBOL}.ckpt").exists()
+
+
 def undisturbed(directory: Path, events: list[Event]) -> tuple[NDArray[np.void], bytes]:
     """What a worker shows of these events that lives through all of them."""
     directory.mkdir()
@@ -125,7 +129,7 @@ def test_fifty_kills_under_load_change_no_bit(tmp_path: Path) -> None:
 
 def test_what_the_ring_lost_meanwhile_comes_from_the_journal(tmp_path: Path) -> None:
     """Three ringfuls go by while nobody reads."""
-    events = market(1900)
+    events = market(2200)
     expected = undisturbed(tmp_path / "undisturbed", events)
     (tmp_path / "overrun").mkdir()
     with stage(tmp_path / "overrun") as on:
@@ -146,7 +150,7 @@ def test_what_the_ring_lost_meanwhile_comes_from_the_journal(tmp_path: Path) -> 
 @pytest.mark.finding("X10")
 def test_an_ordered_stop_deals_with_what_waits_and_keeps_everything(tmp_path: Path) -> None:
     """There is no journal: only what the stop wrote down can bring it back."""
-    events = market(330)
+    events = market(900)
     expected = undisturbed(tmp_path / "undisturbed", events)
     (tmp_path / "stopped").mkdir()
     with stage(tmp_path / "stopped") as on:
@@ -166,7 +170,9 @@ def test_an_ordered_stop_deals_with_what_waits_and_keeps_everything(tmp_path: Pa
 def test_a_killed_worker_without_a_journal_tells_what_it_does_not_know(tmp_path: Path) -> None:
     with stage(tmp_path) as on:
         worker = started(on)
-        feed(on, market(100))
+        feed(on, market(70))
+        wait_until(lambda: checkpointed(on), "the first minute on disk")
+        feed(on, market(30, 70))
         end(worker)
         started(on)
         feed(on, market(90, 100))
@@ -341,12 +347,14 @@ def test_a_recovery_that_is_deadly_leaves_the_journal_out_and_then_everything(tm
         on.keep_journal()
         worker = started(on)
         feed(on, market(70))
+        wait_until(lambda: checkpointed(on), "the first minute on disk")
+        feed(on, market(10, 70))
         end(worker)
         for _ in range(3):
             assert on.spawn((str(program),)).wait(DEADLINE_S) == -signal.SIGKILL
         worker = started(on, (str(program),))
         assert "the journal is left out" in on.log()
-        feed(on, market(60, 70))
+        feed(on, market(50, 80))
         assert on.rows(Role.MINUTES)["gap_topics"][1, 0] & 1, "what was left out is a gap"
         assert on.rows(Role.MINUTES)["minutes"].tolist() == [1, 2]
         end(worker)
@@ -405,8 +413,10 @@ def test_checkpoints_that_cannot_be_written_are_told_once_and_counted_and_cost_n
     with stage(tmp_path) as on:
         (on.paths.lib_dir / "checkpoint").write_text("a file stands where the directory should")
         started(on)
-        feed(on, market(130))
-        wait_until(lambda: on.beat().errors >= 2, "counted")
+        feed(on, market(70))
+        wait_until(lambda: on.beat().errors == 1, "counted")
+        feed(on, market(60, 70))
+        wait_until(lambda: on.beat().errors == 2, "counted each time")
         assert on.log().count("a checkpoint cannot be written") == 1
         assert "Traceback" in on.log()
         assert len(on.rows(Role.MINUTES)) == 2
