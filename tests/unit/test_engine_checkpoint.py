@@ -13,6 +13,7 @@ from liqmap.domain.event import Event
 from liqmap.engine.engine import Engine
 from liqmap.engine.frames import MinuteFrame
 from liqmap.worker.checkpointing import checkpoint_store, engine_codec
+from tests.events import events_array
 from tests.unit.engine_tape import (
     BTC,
     at,
@@ -124,11 +125,10 @@ def test_time_away_is_time_that_passed(tmp_path: Path, hours: int) -> None:
     """Stopped, started `hours` later: what an engine says that was never stopped and heard nothing in that time."""
     events = stream(lively(4), 60 * MINUTES + 10)
     away_s = hours * 3600
-    later = stream([], 0)[:0]
     start_s = 60 * MINUTES + 10 + away_s
     start_s -= start_s % 60
     told = [gap(start_s, Topic(topic), 60 * MINUTES + 10, start_s) for topic in (1, 2, 3, 4)]
-    later = np.concatenate([later, _numbered([*told, tick(start_s + 1), tick(start_s + 62.5)])])
+    later = events_array([*told, tick(start_s + 1), tick(start_s + 62.5)], 1 << 41)
     undisturbed, engine = Engine(BTC), Engine(BTC)
     undisturbed.apply(events)
     engine.apply(events)
@@ -148,9 +148,3 @@ def test_time_away_is_time_that_passed(tmp_path: Path, hours: int) -> None:
     faded = after[-1].evidence_usd.sum() / last.evidence_usd.sum()
     assert faded == pytest.approx(BTC.decay_per_minute**elapsed, rel=1e-3)
     assert after[-2].gap_topics, "the time away is a gap"
-
-
-def _numbered(events: list[Event]) -> NDArray[np.void]:
-    from tests.events import events_array
-
-    return events_array(events, first_sequence=1 << 41)
