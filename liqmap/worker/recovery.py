@@ -77,6 +77,7 @@ class Recovery:
         self._hole: Hole | None = None
         self._left_out = False
         self._events = 0
+        self._ring_lost = 0
 
     def run(self) -> None:
         """Come as far as the ring's cursor. Ends early when the child is asked to stop."""
@@ -111,7 +112,7 @@ class Recovery:
         with Segment.open_reader(self._ring_name) as segment:
             following = next_sequence(segment)
             if not self._follows(following) and self._use_journal and self._wanted:
-                self._replay(following)
+                self._replay(segment, following)
             if self._known == 0:
                 counters = ring_counters(segment)
                 return counters.read + counters.lost == 0
@@ -136,7 +137,7 @@ class Recovery:
         with Segment.open_reader(self._ring_name) as segment:
             for _ in range(ROUNDS):
                 before, following = self._known, next_sequence(segment)
-                self._replay(following)
+                self._replay(segment, following)
                 if self._child.should_stop() or self._known == before or self._follows(next_sequence(segment)):
                     return
 
@@ -150,8 +151,9 @@ class Recovery:
 
     # -- journal -------------------------------------------------------------------------------------------------
 
-    def _replay(self, limit: int) -> None:
+    def _replay(self, segment: Segment, limit: int) -> None:
         """Take what stands in the journal behind what is known and before the sequence `limit` (0: all of it)."""
+        self._ring_lost = ring_counters(segment).lost
         reader = SymbolJournalReader(
             self._journal, Resume(self._known, self.engine.engine_ns, self._reach_ns(), self._source)
         )
@@ -211,7 +213,7 @@ class Recovery:
             self._waiting, self._waits = [], 0
             self._publication.liquidations(self.engine.drain_liquidations())
             for frame in frames:
-                self._publication.minute(frame, 0)
+                self._publication.minute(frame, self._ring_lost)
         self._child.beat(engine_ns=self.engine.engine_ns, sequence=self.engine.sequence)
 
 
