@@ -111,7 +111,7 @@ class Recovery:
         """
         with Segment.open_reader(self._ring_name) as segment:
             following = next_sequence(segment)
-            if not self._follows(following) and self._use_journal and self._wanted:
+            if not self._follows(following) and self._use_journal:
                 self._replay(segment, following)
             if self._known == 0:
                 counters = ring_counters(segment)
