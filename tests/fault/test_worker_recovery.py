@@ -270,7 +270,8 @@ def test_a_damaged_checkpoint_is_reported_and_the_one_before_and_the_journal_are
         worker = started(on)
         cut = len(events) * 3 // 4
         feed(on, events[:cut])
-        end(worker)
+        wait_until(lambda: checkpointed(on), "one of a minute")
+        end(worker, signal.SIGTERM)
         newest = on.paths.lib_dir / "checkpoint" / f"{SYMBOL}.ckpt"
         content = bytearray(newest.read_bytes())
         content[len(content) // 2] ^= 1
@@ -293,7 +294,8 @@ def test_a_checkpoint_of_another_kind_is_reported_and_the_journal_alone_is_enoug
         worker = started(on)
         cut = len(events) * 3 // 4
         feed(on, events[:cut])
-        end(worker)
+        wait_until(lambda: checkpointed(on), "one of a minute")
+        end(worker, signal.SIGTERM)
         directory = on.paths.lib_dir / "checkpoint"
         words = _made_foreign(on, directory, how)
         started(on)
