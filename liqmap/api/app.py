@@ -67,7 +67,12 @@ def resources(serving: Serving) -> tuple[Resource[Any], ...]:
 
 
 def _client_of(config: Config) -> Client:
-    return Client(config.daemon.instance, stale_after_ms=config.api.stale_after_ms, expected=config.enabled_symbols)
+    return Client(
+        config.daemon.instance,
+        stale_after_ms=config.api.stale_after_ms,
+        expected=config.enabled_symbols,
+        model=config.model.served,
+    )
 
 
 def _cors(origins: frozenset[str]) -> Callable[[Response], Response]:

@@ -61,6 +61,10 @@ def body(serving: Serving) -> dict[str, Any]:
         "processes": {name: _rounded(asdict(process)) for name, process in status.processes.items()},
         "feeds": {name: asdict(venue) for name, venue in status.feeds.items()},
         "symbols": {name: asdict(symbol) for name, symbol in status.symbols.items()},
+        "margins": {
+            symbol: {venue: asdict(margin) for venue, margin in venues.items()}
+            for symbol, venues in status.margins.items()
+        },
         "quarantine": asdict(status.kept.quarantine),
         "journal": asdict(status.kept.journal),
         "capture": asdict(status.kept.capture),

@@ -20,6 +20,7 @@ from liqmap.domain.pools import Pool, find_pools
 
 PATH: Final = "/liq_heatmap_v2"
 SIDES: Final = ("long", "short")
+MODELS: Final = ("inventory", "flow")
 Dollars = NDArray[np.floating[Any]]
 
 
@@ -41,7 +42,7 @@ def resources(serving: Serving) -> tuple[Resource[Any], ...]:
 
     def answer(query: HeatmapQuery) -> Response:
         def build() -> tuple[Newest, dict[str, Any]]:
-            snapshot = serving.client.snapshot(query.symbol, range_pct=query.range_pct)
+            snapshot = serving.client.snapshot(query.symbol, range_pct=query.range_pct, model=query.model)
             return Newest(snapshot.version, snapshot.freshness), body(snapshot, query, serving.config.model)
 
         return data(serving, PATH, query, serving.client.newest(query.symbol), build)
@@ -58,7 +59,7 @@ def _table(serving: Serving) -> Table[HeatmapQuery]:
             serving.symbol_parameter(serving.default_symbol),
             Number("range_pct", "half width around the mark price, percent", 10.0, low=0.5, high=50.0),
             Number("min_notional_usd", "pools of fewer dollars are left out of long_pools and short_pools", 0.0),
-            Choice("model", "the projection model", served, choices=(served,)),
+            Choice("model", "the projection model", served, choices=MODELS),
             Number("min_leverage", "only tiers of at least this leverage are projected", low=1.0, high=500.0),
             Number("max_leverage", "only tiers of at most this leverage are projected", low=1.0, high=500.0),
             Flag("tiers", "1 adds by_tier: the projection of each tier", False),
@@ -111,6 +112,8 @@ def body(snapshot: Snapshot, query: HeatmapQuery, model: ModelConfig) -> dict[st
         "short_pools": _pools(snapshot, short, chosen, query, model),
         "coverage": snapshot.coverage,
         "unknown_usd": snapshot.unknown_usd,
+        "unknown_long_usd": snapshot.unknown_by_side_usd[0],
+        "unknown_short_usd": snapshot.unknown_by_side_usd[1],
         "realisation": snapshot.realisation,
         "meta": _meta(snapshot, query, chosen, blended),
         "stats": _stats(snapshot, sides),
@@ -212,6 +215,8 @@ def _stats(snapshot: Snapshot, sides: list[_Side]) -> dict[str, Any]:
         "above_map_long_usd": snapshot.above_long_usd,
         "below_map_short_usd": snapshot.below_short_usd,
         "above_map_short_usd": snapshot.above_short_usd,
+        "at_risk_long_usd": known(snapshot.at_risk_long_usd, 2),
+        "at_risk_short_usd": known(snapshot.at_risk_short_usd, 2),
         "liquidated_long_usd": snapshot.liquidated_long_usd,
         "liquidated_short_usd": snapshot.liquidated_short_usd,
         "liquidations": snapshot.liquidations,

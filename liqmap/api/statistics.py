@@ -63,6 +63,8 @@ def body(found: LiquidationStats, kept: MinuteHistory, wanted: frozenset[str], m
         "open_interest_usd": None if snapshot.open_interest_usd is None else known(snapshot.open_interest_usd, 2),
         "coverage": snapshot.coverage,
         "unknown_usd": snapshot.unknown_usd,
+        "at_risk_long_usd": known(snapshot.at_risk_long_usd, 2),
+        "at_risk_short_usd": known(snapshot.at_risk_short_usd, 2),
         "realisation": snapshot.realisation,
         "model": {
             "name": model,

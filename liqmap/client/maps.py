@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from liqmap.client.faults import Incompatible
 from liqmap.client.records import Floats, Newest, Snapshot
 from liqmap.client.words import known, known_ms
-from liqmap.domain.enums import PriceSource, Projection
+from liqmap.domain.enums import Model, PriceSource, Projection
 from liqmap.domain.grid import Grid
 from liqmap.shm.board import BoardReader
 from liqmap.shm.layout import fingerprint, live_dtype
@@ -76,8 +76,8 @@ class LiveReader(BoardReader):
         """A copy of everything but the dollars per cell."""
         return self.read_with(self._copy_facts)
 
-    def window(self, choose: "Choose") -> "Window":
-        """Facts, and the cells that `choose` picks, from one frame."""
+    def window(self, choose: "Choose", model: Model) -> "Window":
+        """Facts, and the cells that `choose` picks of one model's projection, from one frame."""
 
         def copy(view: NDArray[Any]) -> Window:
             facts = self._copy_facts(view)
@@ -86,7 +86,8 @@ class LiveReader(BoardReader):
                 facts,
                 self.generation,
                 first,
-                view["projection_usd"][:, :, first:last].copy(),
+                model,
+                view["projection_usd"][model - 1, :, :, first:last].copy(),
                 view["evidence_usd"][:, first:last].copy(),
             )
 
@@ -112,6 +113,7 @@ class Window:
     facts: NDArray[Any]
     generation: int
     first: int
+    model: Model
     projection_usd: NDArray[np.float32]
     evidence_usd: NDArray[np.float32]
 
@@ -163,13 +165,17 @@ def snapshot(symbol: str, window: Window, newest: Newest) -> Snapshot:
     grid = _grid(step)
     prices = grid.prices(np.arange(cells, dtype=np.int64) + (first_bucket + window.first))
     source = int(facts["mark_source"])
-    kind = int(facts["projection_known"])
+    place = window.model - 1
+    kind = int(facts["projection_known"][place])
+    outside = facts["evidence_outside_usd"] + facts["projection_outside_usd"][place]
+    coverage, unknown_usd = facts["coverage"][place], facts["unknown_usd"][place]
     nothing = _frozen(np.full(window.projection_usd.shape, np.nan))
     shape = _frozen(window.projection_usd) if kind else nothing
     return Snapshot(
         symbol=symbol,
         freshness=newest.freshness,
         version=newest.version,
+        model=window.model.name.lower(),
         mark_price=known(facts["mark_price"]),
         mark_source=PriceSource(source).name.lower() if source else None,
         mark_as_of_ms=known_ms(facts["mark_as_of_ns"]) if source else None,
@@ -186,15 +192,19 @@ def snapshot(symbol: str, window: Window, newest: Newest) -> Snapshot:
         projection_unit=_UNITS.get(kind),
         evidence_usd=_frozen(window.evidence_usd),
         projection_known=kind == Projection.DOLLARS,
-        coverage=known(facts["coverage"]),
-        unknown_usd=known(facts["unknown_usd"]),
+        coverage=known(coverage.mean()),
+        unknown_usd=known(unknown_usd.mean()),
+        coverage_by_side=tuple(known(share) for share in coverage),
+        unknown_by_side_usd=tuple(known(usd) for usd in unknown_usd),
         realisation=known(facts["realisation"]),
+        at_risk_long_usd=float(facts["at_risk_usd"][0]),
+        at_risk_short_usd=float(facts["at_risk_usd"][1]),
         open_interest_base=known(facts["open_interest_base"]),
         open_interest_usd=known(facts["open_interest_usd"]),
-        below_long_usd=known(facts["below_long_usd"]),
-        above_long_usd=known(facts["above_long_usd"]),
-        below_short_usd=known(facts["below_short_usd"]),
-        above_short_usd=known(facts["above_short_usd"]),
+        below_long_usd=known(outside[0, 0]),
+        above_long_usd=known(outside[0, 1]),
+        below_short_usd=known(outside[1, 0]),
+        above_short_usd=known(outside[1, 1]),
         born_ms=int(facts["born_ns"]) // 1_000_000,
         minute_ms=int(facts["minute_ms"]) if facts["minute_ms"] >= 0 else None,
         minutes=int(facts["minutes"]),

@@ -11,6 +11,7 @@ from liqmap.client import feeds as feed_boards
 from liqmap.client import health, maps, sheet
 from liqmap.client import kept as kept_on_disk
 from liqmap.client import liquidations as recent_rows
+from liqmap.client import margins as margin_tables
 from liqmap.client.attachment import Attachment
 from liqmap.client.faults import ClientError, UnknownSymbol
 from liqmap.client.order_books import OrderBooks
@@ -29,8 +30,8 @@ from liqmap.client.records import (
 from liqmap.client.timing import Timing
 from liqmap.client.words import known, no_price_yet, text
 from liqmap.clock import Clock, ReplayTime, SystemClock
-from liqmap.config import ApiConfig
-from liqmap.domain.enums import Source, Venue
+from liqmap.config import ApiConfig, ModelConfig
+from liqmap.domain.enums import Model, Source, Venue
 from liqmap.shm.board import BoardReader
 from liqmap.shm.layout import DIRECTORY, FEEDS, OI_VENUES, PROCESSES, segment_name
 from liqmap.shm.segment import Segment
@@ -61,13 +62,16 @@ class Client:
         *,
         stale_after_ms: int | None = None,
         expected: tuple[str, ...] = (),
+        model: str = ModelConfig().served,
         clock: Clock | None = None,
     ) -> None:
         """`stale_after_ms`: None takes the default of the configuration. `expected`: the symbols that should be there
-        while no daemon says which are. `clock`: wall time, for tests."""
+        while no daemon says which are. `model`: whose projection is meant where none is named.
+        `clock`: wall time, for tests."""
         self.instance = instance
         self.stale_after_ms = ApiConfig().stale_after_ms if stale_after_ms is None else stale_after_ms
         self._expected = expected
+        self.model = model
         self._clock: Clock = clock or SystemClock()
         self._status = Attachment(segment_name(instance, "status"), _itself)
         self._directory = Attachment(segment_name(instance, "directory"), _board(DIRECTORY))
@@ -98,18 +102,26 @@ class Client:
         return self._newest(symbol, self._live_of(symbol).read(maps.LiveReader.head))
 
     def snapshot(
-        self, symbol: str, *, range_pct: float | None = None, low: float | None = None, high: float | None = None
+        self,
+        symbol: str,
+        *,
+        range_pct: float | None = None,
+        low: float | None = None,
+        high: float | None = None,
+        model: str | None = None,
     ) -> Snapshot:
         """The map of `symbol` now: all of it, within ±`range_pct` of the mark, or from price `low` to `high`.
 
-        Only that part is copied. Raises NotYet (no daemon, or nothing published yet), Busy, Incompatible.
+        `model`: whose projection, `inventory` or `flow`; None: the client's. Only that part is copied.
+        Raises NotYet (no daemon, or nothing published yet), Busy, Incompatible.
         """
         choose: maps.Choose = maps.whole
         if range_pct is not None:
             choose = maps.around_mark(range_pct)
         elif low is not None or high is not None:
             choose = maps.between(0.0 if low is None else low, 1e300 if high is None else high)
-        window = self._live_of(symbol).read(lambda live: live.window(choose))
+        projected = Model[(model or self.model).upper()]
+        window = self._live_of(symbol).read(lambda live: live.window(choose, projected))
         newest = self._newest(symbol, maps.head_of(window.facts, window.generation))
         return maps.snapshot(symbol, window, newest)
 
@@ -146,7 +158,8 @@ class Client:
 
     def liquidation_stats(self, symbol: str) -> sheet.LiquidationStats:
         """The whole map of one frame, and what each venue printed. Raises NotYet, Busy, Incompatible."""
-        window = self._live_of(symbol).read(lambda live: live.window(maps.whole))
+        projected = Model[self.model.upper()]
+        window = self._live_of(symbol).read(lambda live: live.window(maps.whole, projected))
         newest = self._newest(symbol, maps.head_of(window.facts, window.generation))
         return sheet.LiquidationStats(maps.snapshot(symbol, window, newest), sheet.printed(window.facts))
 
@@ -205,6 +218,7 @@ class Client:
         feeds = self._gaps(timing)
         venues = {} if feeds.board is None else feed_boards.statuses(feeds.board, timing)
         kept = kept_on_disk.NOTHING_KEPT if feeds.board is None else kept_on_disk.decode(feeds.board)
+        margins = {} if feeds.board is None else margin_tables.decode(feeds.board, timing)
         symbols = {symbol: self._symbol_status(symbol) for symbol in self.enabled()}
         supervisor_age_ms = None
         if clock is not None:
@@ -217,9 +231,11 @@ class Client:
             feeds=MappingProxyType(dict(venues)),
             symbols=MappingProxyType(symbols),
             kept=kept,
+            margins=margins,
             problems=(
                 *health.problems(symbols, venues, feeds, processes, supervisor_age_ms),
                 *kept.problems(),
+                *margin_tables.problems(margins, timing.source),
                 *health.simulated_faults(board),
             ),
             data_problems=tuple(health.data_problems(symbols, venues, feeds, processes)),
@@ -356,7 +372,12 @@ class Client:
         elif known(facts["mark_price"]) is None:
             reason = no_price_yet(symbol)
         return SymbolStatus(
-            reason is None, fresh.as_of_ms, fresh.age_ms, newest.version.sequence, known(facts["coverage"]), reason
+            reason is None,
+            fresh.as_of_ms,
+            fresh.age_ms,
+            newest.version.sequence,
+            known(facts["coverage"][Model[self.model.upper()] - 1].mean()),
+            reason,
         )
 
 

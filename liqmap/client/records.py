@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from liqmap.client.kept import Kept
+from liqmap.client.margins import Margins
 
 Floats = NDArray[np.float64]
 
@@ -89,16 +90,19 @@ class OpenInterest:
 class Snapshot:
     """The map of one symbol as it was published, cut to a price range.
 
-    Arrays are read-only. `prices[cell]` rises by `step`. `projection_usd[side, tier, cell]` (modelled) and
+    The projection is that of `model`. Arrays are read-only. `prices[cell]` rises by `step`.
+    `projection_usd[side, tier, cell]` (modelled) and
     `evidence_usd[side, cell]` (observed, decayed) are dollars, side 0 long, 1 short; the projection is NaN where
     its dollars are not known. `projection_shape`, for pictures, is the same but where only relative densities are known
     (`projection_unit`: `usd`, `relative` or None). `leverages[tier]`, `weights[side, tier]`. `low` and `high` bound
-    what the whole map covers.
+    what the whole map covers. `coverage` is the share of the open interest whose place the model knows, the mean of the
+    two sides, `unknown_usd` the rest of it on one side; `at_risk_*` what price passed of the inventory since `born_ns`.
     """
 
     symbol: str
     freshness: Freshness
     version: Version
+    model: str
     mark_price: float | None
     mark_source: str | None
     mark_as_of_ms: int | None
@@ -117,7 +121,11 @@ class Snapshot:
     projection_known: bool
     coverage: float | None
     unknown_usd: float | None
+    coverage_by_side: tuple[float | None, ...]
+    unknown_by_side_usd: tuple[float | None, ...]
     realisation: float | None
+    at_risk_long_usd: float
+    at_risk_short_usd: float
     open_interest_base: float | None
     open_interest_usd: float | None
     below_long_usd: float | None
@@ -275,6 +283,7 @@ class Status:
     feeds: Mapping[str, VenueStatus]
     symbols: Mapping[str, SymbolStatus]
     kept: Kept
+    margins: Margins
     problems: tuple[str, ...]
     data_problems: tuple[str, ...]
     """Those of `problems` that are about maps and feeds."""

@@ -8,6 +8,7 @@ from msgspec import Meta, Struct, field
 from liqmap.config.simulation import SimConfig, sim_config
 
 Positive = Annotated[float, Meta(gt=0)]
+NotNegative = Annotated[float, Meta(ge=0)]
 Share = Annotated[float, Meta(ge=0, le=1)]
 WsUrl = Annotated[str, Meta(pattern=r"^wss?://[^\s]+$")]
 MarketRoute = Annotated[str, Meta(pattern=r"^wss?://[^\s]+/market/?$")]
@@ -101,6 +102,8 @@ class BinanceConfig(VenueConfig, frozen=True):
 class BybitConfig(VenueConfig, frozen=True):
     """V5 linear."""
 
+    margins_poll_s: NotNegative = 21_600.0
+    """How often the published margin tiers are asked for; 0: never."""
     ws: WsUrl = "wss://stream.bybit.com/v5/public/linear"
     rest: HttpUrl = "https://api.bybit.com"
     depth_levels: Literal[50, 200, 1000] = 1000
@@ -109,6 +112,8 @@ class BybitConfig(VenueConfig, frozen=True):
 class OkxConfig(VenueConfig, frozen=True):
     """V5 swaps."""
 
+    margins_poll_s: NotNegative = 21_600.0
+    """How often the published margin tiers are asked for; 0: never."""
     public_ws: WsUrl = "wss://ws.okx.com:8443/ws/v5/public"
     rest: HttpUrl = "https://www.okx.com"
 
@@ -150,13 +155,16 @@ class SymbolConfig(_Section, frozen=True):
 class ModelConfig(_Section, frozen=True):
     """The engine. See docs/model.md for each number."""
 
-    served: Literal["flow"] = "flow"
+    served: Literal["inventory", "flow"] = "inventory"
+    """The model that answers show unless they are asked for the other one; both run all the time."""
     decay_per_minute: Annotated[float, Meta(gt=0.5, lt=1)] = 0.995
     oi_max_age_s: Positive = 90.0
     oi_jump_limit: Positive = 0.0025
     """A change of one venue's open interest beyond this share of it per minute waits for a second reading."""
     flow_shrink_limit: Share = 0.25
     flow_sweep_share: Share = 0.7
+    turnover_per_minute: Annotated[float, Meta(ge=0, le=0.01)] = 0.0003
+    """Share of the open interest that is closed and opened anew in a minute of ordinary volume (inventory)."""
     anchor_drift: Share = 0.1
     """The window moves when price is this share of the anchor away from it."""
     trigger_clamp_s: Positive = 2.0

@@ -57,6 +57,7 @@ class Topic(IntEnum):
     RATIO = 7
     INSTRUMENTS = 8
     CLOCK = 9
+    MARGINS = 10
 
 
 class Ratio(IntEnum):
@@ -117,3 +118,10 @@ class Projection(IntEnum):
 
     DOLLARS = 1
     RELATIVE = 2
+
+
+class Model(IntEnum):
+    """The projection models, side by side in every frame: model m stands at place m - 1."""
+
+    FLOW = 1
+    INVENTORY = 2

@@ -123,18 +123,47 @@ def okx_liquidation_price(
     return (entry - s * margin_usd / qty_base) / (1 - s * (mmr + taker_fee))
 
 
+def hyperliquid_liquidation_price(
+    side: PositionSide, entry: float, qty_base: float, leverage: float, max_leverage: float
+) -> float:
+    """LP = EP - s (IM - MM) / (q (1 - s l)) with l = 1 / (2 max leverage) of the tier and MM = q EP l.
+
+    Of a venue that is not listened to: it closes the list of formulas that the vectors hold (docs/model.md)."""
+    s, rate = _sign(side), 0.5 / max_leverage
+    available = qty_base * entry * (1 / leverage - rate)
+    return entry - s * available / (qty_base * (1 - s * rate))
+
+
 def effective_mmr(tables: Iterable[MarginTable], leverage: float) -> float:
-    """The maintenance margin rate to use for a whole leverage tier of a symbol.
+    """The maintenance margin rate to use for a whole leverage tier of a symbol: `mixed_mmr`, where it can be.
+
+    Raises InvalidMarginTable when 1/leverage leaves nothing above the rate: such a position is liquidated at birth.
+    """
+    mmr = mixed_mmr(tables, leverage)
+    if mmr >= 1 / leverage:
+        raise InvalidMarginTable(
+            f"leverage {leverage:g} has an initial margin of {100 / leverage:.3g} %, "
+            f"not above the maintenance margin of {100 * mmr:.3g} %"
+        )
+    return mmr
+
+
+def carries(tables: Iterable[MarginTable], leverage: float) -> bool:
+    """Whether any bracket allows that leverage."""
+    return any(bracket.max_leverage >= leverage for table in tables for bracket in table.brackets)
+
+
+def mixed_mmr(tables: Iterable[MarginTable], leverage: float) -> float:
+    """The maintenance margin rate of a leverage over position sizes and tables.
 
     Dollars of open interest are taken to be spread evenly over the decades of position size between
     SMALLEST_POSITION_USD and LARGEST_POSITION_USD; each bracket that allows `leverage` weighs what of that span it
     covers, with its rate less the deduction at the geometric middle of the span; tables weigh their share of open
     interest. Where no bracket allows it, the lowest ones stand in (the tier was asked for, some venue may have it).
-    Raises InvalidMarginTable when 1/leverage leaves nothing above the rate: such a position is liquidated at birth.
     """
     total = weight_sum = 0.0
     listed = list(tables)
-    carried = any(bracket.max_leverage >= leverage for table in listed for bracket in table.brackets)
+    carried = carries(listed, leverage)
     for table in listed:
         allowed = [b for b in table.brackets if b.max_leverage >= leverage] if carried else [table.brackets[0]]
         spans = [(bracket, _span(bracket)) for bracket in allowed]
@@ -144,13 +173,7 @@ def effective_mmr(tables: Iterable[MarginTable], leverage: float) -> float:
         rate = math.fsum(span * _rate(bracket) for bracket, span in spans) / span_sum
         total += table.open_interest_share * rate
         weight_sum += table.open_interest_share
-    mmr = total / weight_sum if weight_sum else listed[0].brackets[0].mmr
-    if mmr >= 1 / leverage:
-        raise InvalidMarginTable(
-            f"leverage {leverage:g} has an initial margin of {100 / leverage:.3g} %, "
-            f"not above the maintenance margin of {100 * mmr:.3g} %"
-        )
-    return mmr
+    return total / weight_sum if weight_sum else listed[0].brackets[0].mmr
 
 
 def _span(bracket: Bracket) -> float:

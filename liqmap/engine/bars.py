@@ -24,6 +24,7 @@ VENUE_CLOCK_NS: Final = 5 * SECOND_NS
 
 CHAIN: Final = (PriceSource.MARK, PriceSource.MID, PriceSource.LAST_TRADE)
 _SOURCES: Final = len(CHAIN)
+_TRADES: Final = CHAIN.index(PriceSource.LAST_TRADE)
 _NEVER: Final = -(10**9)
 
 _SOURCE_OF_KIND: Final = np.full(256, -1, dtype=np.int64)
@@ -36,11 +37,16 @@ class OpenInterestStep:
 
     `change_base` is the net change over all venues, `previous_base` the level before the first one, `spans` are
     (begin, end, change) of each: the stretch in which it happened, in minutes before the end of this minute.
+    `level_base` is the sum of the last known levels at the end of the minute: together with the change it is one pair,
+    and what the level moved beyond the change is a venue that came or returned. `fresh`: some venue's level is not too
+    old.
     """
 
     change_base: float
     previous_base: float
     spans: tuple[tuple[float, float, float], ...]
+    level_base: float
+    fresh: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +61,18 @@ class MinuteBar:
     taker_buy_base: float
     taker_sell_base: float
     open_interest: OpenInterestStep
+    trades_missing: bool = False
+    """A trade feed had a gap in it: the volumes are less than what was traded."""
 
     @property
     def known(self) -> bool:
         """Whether the minute has prices."""
         return self.close == self.close
+
+    @property
+    def volume_base(self) -> float:
+        """All that was traded, NaN: unknown."""
+        return np.nan if self.trades_missing else self.taker_buy_base + self.taker_sell_base
 
 
 @dataclass(slots=True)
@@ -72,11 +85,15 @@ class MinuteTape:
     low: NDArray[np.float64] = field(default_factory=lambda: np.full(_SOURCES * MINUTE_S, np.inf))
     high: NDArray[np.float64] = field(default_factory=lambda: np.full(_SOURCES * MINUTE_S, -np.inf))
     taker_base: NDArray[np.float64] = field(default_factory=lambda: np.zeros(3))
+    second_base: NDArray[np.float64] = field(default_factory=lambda: np.zeros(MINUTE_S))
+    """Traded volume of each second; what minute bars sum up is not in it."""
     trades: int = 0
     liquidations: list[Liquidation] = field(default_factory=list)
     changes: list[tuple[float, float, float]] = field(default_factory=list)
     """(begin, end, change of open interest), as they became known; see OpenInterestStep.spans."""
     previous_base: float = float("nan")
+    level_base: float = float("nan")
+    """The sum of the levels after the last reading of this minute, NaN: there was none in it."""
 
     def print(self, cells: NDArray[np.int64], prices: NDArray[np.float64]) -> None:
         """Prints in order of arrival; cell = source * 60 + second of the minute."""
@@ -86,19 +103,32 @@ class MinuteTape:
         unseen = np.isnan(self.first[cells])
         self.first[cells[unseen][::-1]] = prices[unseen][::-1]
 
-    def trade(self, taker_sides: NDArray[np.uint8], quantities: NDArray[np.float64]) -> None:
-        """Volumes by TakerSide, in order of arrival; side 0 (not said) is kept apart."""
+    def trade(self, trades: NDArray[np.void], seconds: NDArray[np.int64]) -> None:
+        """Volumes by TakerSide (0, not said, is kept apart) and by second, in order of arrival."""
+        taker_sides, quantities = trades["side"], trades["quantity"]
         np.add.at(self.taker_base, np.minimum(taker_sides, 2) * (taker_sides <= 2), quantities)
         self.trades += len(quantities)
+        singly = trades["flags"] & FLAG_FROM_BAR == 0
+        if singly.all():
+            np.add.at(self.second_base, seconds - self.start_s, quantities)
+        else:
+            np.add.at(self.second_base, seconds[singly] - self.start_s, quantities[singly])
 
-    def step(self) -> OpenInterestStep:
-        """The booked changes, put together."""
-        if not self.changes:
-            return OpenInterestStep(np.nan, self.previous_base, ())
+    def volume_at_price(self) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+        """(lowest, highest, volume) of the trades of each second that had some at a believed price."""
+        trades = slice(_TRADES * MINUTE_S, (_TRADES + 1) * MINUTE_S)
+        low, high = self.low[trades], self.high[trades]
+        held = (self.second_base > 0) & (low <= high)
+        return low[held], high[held], self.second_base[held]
+
+    def step(self, carried_base: float, *, fresh: bool) -> OpenInterestStep:
+        """The booked changes, put together; `carried_base`: the level before this minute."""
         return OpenInterestStep(
-            change_base=sum(change for _, _, change in self.changes),
+            change_base=sum(change for _, _, change in self.changes) if self.changes else np.nan,
             previous_base=self.previous_base,
             spans=tuple(self.changes),
+            level_base=self.level_base if self.level_base == self.level_base else carried_base,
+            fresh=fresh,
         )
 
     def range_of(self, source: int, from_s: int, to_s: int) -> tuple[float, float]:
@@ -119,6 +149,7 @@ class Tape:
         self._newest = [(float("nan"), _NEVER * SECOND_NS)] * _SOURCES
         self._carried = [(float("nan"), _NEVER)] * _SOURCES
         self._traded = False
+        self._level_base = float("nan")
         self._from_bars = False
         self._guard = PriceGuard(_SOURCES)
         self._doubted: list[tuple[int, int, int]] = []
@@ -183,9 +214,9 @@ class Tape:
         if not traded.any():
             return
         self._traded = True
-        sides, quantities = events["side"][traded], quantities[traded]
-        for tape, own in self._by_minute(seconds[traded]):
-            tape.trade(sides[own], quantities[own])
+        trades, seconds = events[traded], seconds[traded]
+        for tape, own in self._by_minute(seconds):
+            tape.trade(trades[own], seconds[own])
 
     def _by_minute(self, seconds: NDArray[np.int64]) -> Iterator[tuple[MinuteTape, NDArray[np.bool_] | slice]]:
         """The minutes that these seconds belong to, each with the places that are its own."""
@@ -265,10 +296,11 @@ class Tape:
         _, low, high, _ = self._ohlc(tape, min(MINUTE_S, max(1, now_ns // SECOND_NS - self.open_s + 1)))
         return (low, high) if low == low else None
 
-    def close(self, minute_s: int, *, trades_missing: bool) -> tuple[MinuteBar, MinuteTape]:
+    def close(self, minute_s: int, *, trades_missing: bool, levels_fresh: bool) -> tuple[MinuteBar, MinuteTape]:
         """Close the minute that starts at `minute_s`; the next one is open from here on.
 
         `trades_missing`: a trade feed had a gap in it, so a minute without any trade is unknown, not quiet.
+        `levels_fresh`: some venue's open interest is known and not too old at its end.
         """
         tape = self._minutes.pop(minute_s, None) or MinuteTape(minute_s)
         open_, low, high, close = self._ohlc(tape, MINUTE_S)
@@ -281,7 +313,9 @@ class Tape:
                 self._carried[source] = float(row[printed[-1]]), minute_s + int(printed[-1])
         self._closed = tape
         self.open_s = minute_s + MINUTE_S
-        return MinuteBar(minute_s * 1000, open_, high, low, close, buy, sell, tape.step()), tape
+        step = tape.step(self._level_base, fresh=levels_fresh)
+        self._level_base = step.level_base
+        return MinuteBar(minute_s * 1000, open_, high, low, close, buy, sell, step, trades_missing), tape
 
     def _ohlc(self, tape: MinuteTape, seconds: int) -> tuple[float, float, float, float]:
         """Open, low, high, close of the reference price over the first `seconds` of a minute; NaN: nobody spoke."""

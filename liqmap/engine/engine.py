@@ -10,7 +10,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from liqmap.domain.enums import Kind, PositionSide, PriceSource, Projection, Topic
+from liqmap.domain.enums import Kind, Model, PositionSide, PriceSource, Topic
 from liqmap.domain.grid import Window
 from liqmap.engine.bars import MinuteBar, MinuteTape
 from liqmap.engine.entries import EntryHistory
@@ -18,7 +18,7 @@ from liqmap.engine.frames import SIDES, Facts, Liquidation, LiveFrame, MinuteFra
 from liqmap.engine.gaps import topic_missing
 from liqmap.engine.intake import Intake
 from liqmap.engine.spec import MILLISECOND_NS, MINUTE_MS, MINUTE_S, SECOND_NS, EngineSpec
-from liqmap.engine.state import MapState
+from liqmap.engine.state import NOTHING_KNOWN, MapState
 
 GRACE_NS: Final = 2 * SECOND_NS
 """How long after its end a minute waits for late events."""
@@ -48,6 +48,7 @@ class Engine:
         self._minutes = 0
         self._gap_minutes = 0
         self._change_base = UNKNOWN
+        self._at_risk_usd: NDArray[np.float64] = np.zeros(SIDES)
 
     def apply(self, events: NDArray[np.void]) -> list[MinuteFrame]:
         """Take events (EVENT_DTYPE, in the order of their sequence); the frames of the minutes they closed."""
@@ -142,11 +143,17 @@ class Engine:
         minutes = 1 if self._minute_s < 0 else (start_s - self._minute_s) // MINUTE_S
         self._minute_s = start_s
         gap_topics = intake.gaps.bits(start_s * 1000, (start_s + MINUTE_S) * 1000)
-        bar, tape = intake.tape.close(start_s, trades_missing=topic_missing(gap_topics, Topic.TRADE))
+        end_ns = (start_s + MINUTE_S) * SECOND_NS
+        bar, tape = intake.tape.close(
+            start_s,
+            trades_missing=topic_missing(gap_topics, Topic.TRADE),
+            levels_fresh=intake.ledger.levels(end_ns).fresh,
+        )
         self._entries.skip(minutes - 1)
-        self._entries.append(bar)
+        self._entries.append(bar, tape)
         if self._state is not None:
             self._state.roll(bar, tape, minutes, self._entries, self.weights)
+            self._at_risk_usd += self._state.inventory.at_risk_usd
         self._minutes += 1
         self._gap_minutes += gap_topics != 0
         self._change_base = bar.open_interest.change_base
@@ -159,10 +166,12 @@ class Engine:
     def _frame(self, intake: Intake, bar: MinuteBar, tape: MinuteTape, gap_topics: int) -> MinuteFrame:
         end_ns = (bar.minute_ms + MINUTE_MS) * MILLISECOND_NS
         mark, source, mark_ns = intake.tape.at_close()
-        projection, evidence = (usd.sum(axis=1) if usd.ndim > SIDES else usd for usd in self._nothing())
+        projection, evidence = np.zeros((len(Model), SIDES, 0), np.float32), np.zeros((SIDES, 0), np.float32)
+        at_risk = (0.0,) * SIDES
         if self._state is not None:
-            projection = self._state.model.usd.sum(axis=1).astype(np.float32)
+            projection = self._state.projection_by_side()
             evidence = self._state.evidence.usd.astype(np.float32)
+            at_risk = tuple(self._state.inventory.at_risk_usd.tolist())
         by_side = [0.0, 0.0]
         for liquidation in tape.liquidations:
             by_side[liquidation.side - 1] += liquidation.notional_usd
@@ -176,6 +185,7 @@ class Engine:
             taker_sell_base=bar.taker_sell_base,
             minute_long_usd=by_side[0],
             minute_short_usd=by_side[1],
+            minute_at_risk_usd=at_risk,
             gap_topics=gap_topics,
             projection_usd=projection,
             evidence_usd=evidence,
@@ -184,7 +194,8 @@ class Engine:
 
     def _nothing(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Projection and evidence of a map that has no window yet."""
-        return np.zeros((SIDES, len(self.spec.leverages), 0), np.float32), np.zeros((SIDES, 0), np.float32)
+        tiers = len(self.spec.leverages)
+        return np.zeros((len(Model), SIDES, tiers, 0), np.float32), np.zeros((SIDES, 0), np.float32)
 
     def _facts(
         self, intake: Intake, times_ns: tuple[int, int], mark: float, source: PriceSource | None, mark_ns: int
@@ -192,11 +203,8 @@ class Engine:
         """The facts of a frame; `times_ns`: what it is as of, and engine time, by which staleness is judged."""
         as_of_ns, now_ns = times_ns
         state, levels = self._state, intake.ledger.levels(now_ns)
-        in_dollars = intake.ledger.projection is Projection.DOLLARS
-        outside = state.outside_usd(with_projection=in_dollars) if state else np.zeros((SIDES, 2))
         open_interest_usd = levels.total_base * mark
-        per_side_usd = state.model.total_usd() / SIDES if state else 0.0
-        covered = min(1.0, per_side_usd / open_interest_usd) if open_interest_usd > 0 else UNKNOWN
+        known = state.known_share(open_interest_usd) if state else NOTHING_KNOWN
         return Facts(
             as_of_ns=as_of_ns,
             sequence=self.sequence,
@@ -216,14 +224,13 @@ class Engine:
             venue_oi_base=levels.venue_base,
             venue_oi_as_of_ns=levels.as_of_ns,
             venue_oi_stale=levels.stale,
-            coverage=covered,
-            unknown_usd=(1 - covered) * open_interest_usd,
             realisation=UNKNOWN,
-            projection_known=int(intake.ledger.projection or 0),
-            below_long_usd=float(outside[0, 0]),
-            above_long_usd=float(outside[0, 1]),
-            below_short_usd=float(outside[1, 0]),
-            above_short_usd=float(outside[1, 1]),
+            at_risk_usd=tuple(self._at_risk_usd.tolist()),
+            coverage=known.coverage,
+            unknown_usd=known.unknown_usd,
+            projection_known=known.projection,
+            evidence_outside_usd=known.evidence_outside_usd,
+            projection_outside_usd=known.projection_outside_usd,
             events=intake.events,
             liquidations=intake.liquidations,
             liquidated_long_usd=intake.liquidated_usd[PositionSide.LONG],

@@ -13,14 +13,12 @@ No tilt by the aggressor's share: only grades could justify one.
 import numpy as np
 from numpy.typing import NDArray
 
+from liqmap.domain.enums import Projection
 from liqmap.domain.grid import Window, rebin
 from liqmap.engine.bars import MinuteBar
-from liqmap.engine.entries import EntryHistory
 from liqmap.engine.frames import SIDES
-from liqmap.engine.smear import smear
+from liqmap.engine.model import Minute, traversed
 from liqmap.engine.spec import EngineSpec
-
-SIGNS = (+1, -1)
 
 
 class FlowModel:
@@ -28,20 +26,35 @@ class FlowModel:
 
     def __init__(self, spec: EngineSpec, window: Window) -> None:
         self._spec = spec
-        self._distances = spec.distances
         self._window = window
         self._prices = window.prices()
         tiers = len(spec.leverages)
+        self.projection: Projection | None = None
         self.usd: NDArray[np.float64] = np.zeros((SIDES, tiers, window.count))
         self.outside_usd: NDArray[np.float64] = np.zeros((SIDES, tiers, 2))
 
-    def total_usd(self) -> float:
-        """All dollars of both sides, those beyond the window included."""
-        return float(self.usd.sum() + self.outside_usd.sum())
+    @property
+    def swept_share(self) -> float:
+        """What a bucket loses when price passes it."""
+        return self._spec.sweep_share
 
-    def advance(self, bar: MinuteBar, minutes: int, entries: EntryHistory, weights: NDArray[np.float64]) -> None:
+    def usd_by_side(self) -> NDArray[np.float64]:
+        """(side, cell) dollars, all tiers summed."""
+        return np.asarray(self.usd.sum(axis=1))
+
+    def coverage(self, open_interest_usd: float, /) -> NDArray[np.float64]:
+        """By side, the share of the open interest that is projected."""
+        usd = self.usd.sum(axis=(1, 2)) + self.outside_usd.sum(axis=(1, 2))
+        return np.asarray(np.minimum(usd / open_interest_usd, 1.0))
+
+    def advance(self, minute: Minute) -> None:
         """Close a minute, in the order of the module's text."""
-        kept = self._spec.decay(minutes) * (1 - self._shrink(bar))
+        bar = minute.bar
+        if bar.open_interest.level_base == bar.open_interest.level_base:
+            self.projection = Projection.DOLLARS
+        elif bar.open_interest.change_base == bar.open_interest.change_base:
+            self.projection = self.projection or Projection.RELATIVE
+        kept = self._spec.decay(minute.minutes) * (1 - self._shrink(bar))
         self.usd *= kept
         self.outside_usd *= kept
         if bar.known:
@@ -49,7 +62,7 @@ class FlowModel:
             self.usd[0, :, longs] *= 1 - self._spec.sweep_share
             self.usd[1, :, shorts] *= 1 - self._spec.sweep_share
         if bar.open_interest.change_base > 0:
-            self._open(bar, entries, weights)
+            self._open(minute)
         if bar.known:
             longs, shorts = traversed(self._prices, bar.close, bar.close)
             self.usd[0, :, longs] = 0.0
@@ -70,23 +83,11 @@ class FlowModel:
             return min(-step.change_base / step.previous_base, self._spec.shrink_limit)
         return 0.0
 
-    def _open(self, bar: MinuteBar, entries: EntryHistory, weights: NDArray[np.float64]) -> None:
-        profile = entries.profile(bar.open_interest.spans)
-        if profile is None:
+    def _open(self, minute: Minute) -> None:
+        placement = minute.at_change
+        if placement is None:
             return
-        dollars = bar.open_interest.change_base * profile.shares * profile.prices
-        for side, sign in enumerate(SIGNS):
-            for tier, distance in enumerate(self._distances):
-                share = float(weights[side, tier])
-                if share > 0:
-                    cells = self.usd[side, tier]
-                    ends = smear(cells, self._window, profile.prices, share * dollars, sign, distance)
-                    self.outside_usd[side, tier] += ends
-
-
-def traversed(prices: NDArray[np.float64], low: float, high: float) -> tuple[slice, slice]:
-    """Cells that price has passed when it ranged from `low` to `high`: (of longs, of shorts).
-
-    Longs: everything from the low upwards; shorts: everything from the high downwards.
-    """
-    return slice(int(np.searchsorted(prices, low, "left")), None), slice(0, int(np.searchsorted(prices, high, "right")))
+        dollars = minute.bar.open_interest.change_base * placement.mean_price
+        for side, of_side in enumerate(placement.by):
+            for tier, smear in enumerate(of_side):
+                smear.add_to(self.usd[side, tier], self.outside_usd[side, tier], minute.weights[side, tier] * dollars)

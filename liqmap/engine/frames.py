@@ -13,6 +13,9 @@ Floats = NDArray[np.float32]
 
 SIDES = 2
 
+BySide = tuple[tuple[float, ...], ...]
+"""Rows are models (or sides), columns sides (or the two ends of the window)."""
+
 
 @dataclass(frozen=True, slots=True)
 class Liquidation:
@@ -52,14 +55,13 @@ class Facts:
     venue_oi_base: tuple[float, ...]
     venue_oi_as_of_ns: tuple[int, ...]
     venue_oi_stale: tuple[int, ...]
-    coverage: float
-    unknown_usd: float
+    coverage: BySide
+    unknown_usd: BySide
     realisation: float
-    projection_known: int
-    below_long_usd: float
-    above_long_usd: float
-    below_short_usd: float
-    above_short_usd: float
+    projection_known: tuple[int, ...]
+    at_risk_usd: tuple[float, ...]
+    evidence_outside_usd: BySide
+    projection_outside_usd: tuple[BySide, ...]
     events: int
     liquidations: int
     liquidated_long_usd: float
@@ -89,7 +91,8 @@ class Facts:
 class LiveFrame:
     """The map now: the state of the last closed minute, seen with what the open minute has brought so far.
 
-    `projection_usd[side, tier, cell]`, `evidence_usd[side, cell]`; `weights[side, tier]` are those in force.
+    `projection_usd[model, side, tier, cell]` (domain.enums.Model, less one), `evidence_usd[side, cell]`;
+    `weights[side, tier]` are those in force.
     """
 
     facts: Facts
@@ -101,7 +104,7 @@ class LiveFrame:
 
 @dataclass(frozen=True, slots=True)
 class MinuteFrame:
-    """One closed minute: its bar, its gaps, and the map at its end by side, all tiers summed.
+    """One closed minute: its bar, its gaps, and the map at its end, `projection_usd[model, side, cell]` (tiers summed).
 
     `gap_topics` has bit (venue * 16 + topic) set for each feed that was missing for a part of the minute; bit 0 says
     that events were lost between ingest and the worker.
@@ -116,6 +119,7 @@ class MinuteFrame:
     taker_sell_base: float
     minute_long_usd: float
     minute_short_usd: float
+    minute_at_risk_usd: tuple[float, ...]
     gap_topics: int
     projection_usd: Floats
     evidence_usd: Floats

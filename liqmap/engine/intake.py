@@ -101,6 +101,7 @@ class Intake:
 
     def _open_interest(self, _sequence: int, event: Event, now_ns: int) -> None:
         self._book(self.ledger.reading(event.venue, event.quantity, now_ns, event.detail), now_ns)
+        self.tape.minute(now_ns // SECOND_NS).level_base = self.ledger.total_base
 
     def _open_interest_change(self, _sequence: int, event: Event, now_ns: int) -> None:
         self._book(self.ledger.change(event.venue, event.quantity, now_ns, event.detail), now_ns)

@@ -39,6 +39,11 @@ class Levels:
     as_of_ns: tuple[int, ...]
     stale: tuple[int, ...]
 
+    @property
+    def fresh(self) -> bool:
+        """Whether some venue's level is known and not too old."""
+        return any(at_ns >= 0 and not stale for at_ns, stale in zip(self.as_of_ns, self.stale, strict=True))
+
 
 @dataclass(slots=True)
 class _Account:

@@ -2,39 +2,85 @@
 
 People add margin, use cross margin and choose leverages between the tiers, so a tier's triggers lie at entry times
 (1 -+ distance * z) with z log-normal about 1, WIDTH wide in its logarithm, never in a single bucket. The cumulated
-distribution of z is a table; cells take differences of it, so that no dollar is lost between them.
+distribution of z is a table; cells take differences of it, so that nothing is lost between them.
+
+What of a position opened in a minute would already have been passed at the end of that minute is not there any more or
+was never opened: both models place the minute's openings ahead of its closing price.
 """
 
 import math
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from liqmap.domain.grid import Window
+from liqmap.engine.entries import EntryProfile
 from liqmap.engine.spec import significant
 
 Floats = NDArray[np.float64]
 
-WIDTH: Final = 0.12
+WIDTH: Final = 0.2
 
-_NEAREST: Final = 0.6
-_FARTHEST: Final = 1.65
-_Z: Final = np.array([significant(_NEAREST + (_FARTHEST - _NEAREST) * i / 420) for i in range(421)])
+LONG_SIGN: Final = +1
+SHORT_SIGN: Final = -1
+SIGNS: Final = (LONG_SIGN, SHORT_SIGN)
+"""By side: longs are liquidated below their entry, shorts above."""
+
+_NEAREST: Final = 0.5
+_FARTHEST: Final = 2.0
+_Z: Final = np.array([significant(_NEAREST + (_FARTHEST - _NEAREST) * i / 500) for i in range(501)])
 _CDF: Final = np.array([significant(0.5 * (1 + math.erf(math.log(z) / (WIDTH * math.sqrt(2))))) for z in _Z])
 _CDF[0], _CDF[-1] = 0.0, 1.0
 
 
-def smear(
-    cells: Floats, window: Window, entry_prices: Floats, dollars: Floats, sign: int, distance: float
-) -> tuple[float, float]:
-    """Add the dollars of positions entered at `entry_prices` to the trigger `cells` of one tier, in place.
+@dataclass(frozen=True, slots=True)
+class Smear:
+    """Where one unit goes: `shares` of it to the cells from `first` on, the rest `below` and `above` the window."""
 
-    Entry prices rise, dollars are above 0. `sign` is +1 for longs, whose triggers lie below, -1 for shorts; `distance`
-    is the tier's share of the entry price. Returns what lies below and above the window: cells + below + above grow by
-    the sum of `dollars`.
+    first: int
+    shares: Floats
+    below: float
+    above: float
+
+    @property
+    def cells(self) -> slice:
+        """The cells it reaches."""
+        return slice(self.first, self.first + len(self.shares))
+
+    def add_to(self, cells: Floats, ends: Floats, amount: float) -> None:
+        """Put `amount` into the cells of one side and tier, and what lies beyond them into its two ends."""
+        cells[self.cells] += amount * self.shares
+        ends[0] += amount * self.below
+        ends[1] += amount * self.above
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Where positions opened at one profile of prices are liquidated: `by[side][tier]` of one unit of quantity."""
+
+    mean_price: float
+    by: tuple[tuple[Smear, ...], ...]
+
+    @classmethod
+    def of(cls, profile: EntryProfile, window: Window, distances: tuple[float, ...]) -> "Placement":
+        """The placement of positions entered by `profile` in tiers of these distances."""
+        mean_price = float((profile.prices * profile.shares).sum()) / float(profile.shares.sum())
+        by = tuple(
+            tuple(smear(window, profile.prices, profile.shares, sign, distance) for distance in distances)
+            for sign in SIGNS
+        )
+        return cls(mean_price, by)
+
+
+def smear(window: Window, entry_prices: Floats, shares: Floats, sign: int, distance: float) -> Smear:
+    """Where positions entered at `entry_prices` are liquidated in one tier.
+
+    Entry prices rise, shares are above 0. `sign` is +1 for longs, whose triggers lie below, -1 for shorts; `distance`
+    is the tier's share of the entry price. What comes out sums to the sum of `shares`.
     """
-    prices, amounts = _coarsened(entry_prices, dollars, WIDTH * distance * float(entry_prices[0]) / 2)
+    prices, amounts = _coarsened(entry_prices, shares, WIDTH * distance * float(entry_prices[0]) / 2)
     step, low_edge = window.grid.step, window.low_edge
     outermost = (_FARTHEST, _NEAREST) if sign > 0 else (-_NEAREST, -_FARTHEST)
     first = math.floor((prices[0] * (1 - distance * outermost[0]) - low_edge) / step)
@@ -46,15 +92,15 @@ def smear(
     if sign > 0:
         passed = 1.0 - passed
     below_edge = (amounts[:, None] * passed).sum(axis=0)
-    cells[first:last] += below_edge[1:] - below_edge[:-1]
-    return float(below_edge[0]), float((amounts * (1.0 - passed[:, -1])).sum())
+    above = float((amounts * (1.0 - passed[:, -1])).sum())
+    return Smear(first, below_edge[1:] - below_edge[:-1], float(below_edge[0]), above)
 
 
-def _coarsened(prices: Floats, dollars: Floats, width: float) -> tuple[Floats, Floats]:
-    """Entries within `width` of each other drawn together, at their dollar-weighted price."""
+def _coarsened(prices: Floats, shares: Floats, width: float) -> tuple[Floats, Floats]:
+    """Entries within `width` of each other drawn together, at their weighted price."""
     groups = np.floor((prices - prices[0]) / width)
     starts = np.flatnonzero(np.diff(groups, prepend=-1.0))
     if len(starts) == len(prices):
-        return prices, dollars
-    amounts = np.add.reduceat(dollars, starts)
-    return np.add.reduceat(dollars * prices, starts) / amounts, amounts
+        return prices, shares
+    amounts = np.add.reduceat(shares, starts)
+    return np.add.reduceat(shares * prices, starts) / amounts, amounts

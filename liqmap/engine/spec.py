@@ -40,6 +40,7 @@ class EngineSpec:
     oi_jump_limit: float
     shrink_limit: float
     sweep_share: float
+    turnover_per_minute: float
     anchor_drift: float
     trigger_clamp_s: float
 

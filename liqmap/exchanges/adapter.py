@@ -220,6 +220,17 @@ class Listing:
     cursor: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Tiers:
+    """The margin tiers of one contract as a venue publishes them, smallest positions first: each (up to which size or
+    None for open, maintenance margin rate, highest leverage). `in_contracts`: sizes are contracts, else USD."""
+
+    venue: Venue
+    instrument: str
+    rows: tuple[tuple[float | None, float, float], ...]
+    in_contracts: bool
+
+
 class Session(Protocol):
     """Parses the frames of one connection."""
 
@@ -234,6 +245,16 @@ class Session(Protocol):
         """From now on look contracts up in this table (a symbol was added or taken away)."""
 
 
+def no_tiers(_config: object, _instruments: InstrumentTable) -> tuple[PollPlan, ...]:
+    """The requests for margin tiers of a venue that shows them to nobody without a key."""
+    return ()
+
+
+def unread_tiers(asked: PollPlan, _body: bytes) -> Tiers:
+    """What such a venue answers is not read."""
+    raise Malformed(f"{asked.venue.name.lower()} publishes no margin tiers")
+
+
 @dataclass(frozen=True, slots=True)
 class Adapter:
     """What ingest, the parser command and the tests know of a venue: a table of pure functions.
@@ -244,6 +265,8 @@ class Adapter:
     `parse_listing(body)`, which raises Malformed, too.
     `link_plans(config, instruments)`, `poll_plans(…)`, `ratio_plans(…)`: the websockets to hold and the REST requests
     to repeat for the configured instruments of the table; `config` is the venue's section of the configuration.
+    `tier_plans(config, instruments)`: the requests for the margin tiers of these contracts, read with
+    `parse_tiers(poll, body)`, which raises Malformed; none where they are shown only to holders of a key.
     `subscribe_texts(streams)`, `unsubscribe_texts(streams)`: what to send on an open connection when symbols change.
     `classify_refusal(status, content_type, headers, body)`: why an HTTP answer (also of a refused handshake) is none;
     None when it is one.
@@ -282,6 +305,8 @@ class Adapter:
     book_rule: BookRule
     book_plan: Callable[[Any, Instrument], PollPlan | None]
     book_levels: Callable[[Any], int | None]
+    tier_plans: Callable[[Any, InstrumentTable], tuple[PollPlan, ...]] = no_tiers
+    parse_tiers: Callable[[PollPlan, bytes], Tiers] = unread_tiers
     counts_in_base: bool = False
     resubscribes_once_acknowledged: bool = False
     closing_notices: frozenset[str] = frozenset()

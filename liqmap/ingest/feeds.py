@@ -14,6 +14,7 @@ from typing import Final
 from liqmap.domain.enums import GapReason, Topic, Venue
 from liqmap.ingest.gaps import Feed, GapList
 from liqmap.ingest.handoff import LinkState
+from liqmap.ingest.margin_standing import MarginStanding
 from liqmap.ingest.venue_clock import VenueClock
 from liqmap.ingest.witnesses import Witnesses
 from liqmap.store.journal import Standing
@@ -123,6 +124,8 @@ class Feeds:
         """Until when a feed was kept before this ingest, where that was told: it is told once."""
         self.journal = Standing()
         self.capture = Standing()
+        self.margins: dict[tuple[Venue, str], MarginStanding] = {}
+        """What venues publish of their margin tiers, against what is in use."""
         self.quarantined = 0
         self.finished = False
 

@@ -16,6 +16,8 @@ from liqmap.shm.layout import (
     GAP_ROWS,
     LINK_ROW,
     LINK_ROWS,
+    MARGIN_ROW,
+    MARGIN_ROWS,
     REASON_ROW,
     REASON_ROWS,
     TOPIC_ROW,
@@ -55,6 +57,7 @@ def painter(feeds: Feeds, as_of_ns: int, set_aside: SetAside | None = None) -> C
         record["gaps_version"] = feeds.gaps.version
         record["quarantined"] = feeds.quarantined
         reasons = [] if set_aside is None else _paint_quarantine(record, set_aside)
+        margins = [standing.row() for standing in feeds.margins.values()][:MARGIN_ROWS]
         record["finished"] = int(feeds.finished)
         record["journal_state"], record["journal_bytes"], record["journal_unwritten"] = feeds.journal
         record["capture_state"], record["capture_bytes"], record["capture_dropped"] = feeds.capture
@@ -64,6 +67,7 @@ def painter(feeds: Feeds, as_of_ns: int, set_aside: SetAside | None = None) -> C
             ("topic", topics, TOPIC_ROW),
             ("gap", gaps, GAP_ROW),
             ("reason", reasons, REASON_ROW),
+            ("margin", margins, MARGIN_ROW),
         ):
             record[f"{name}_count"] = len(rows)
             if rows:

@@ -57,6 +57,8 @@ class EventFlow:
         self.replays = Replays()
         self.bars = Bars()
         self.sides = SideAlarm()
+        self.marks: dict[int, float] = {}
+        """The last mark price by number of the contract."""
         self.events = 0
         self.refused_series = 0
 
@@ -67,6 +69,7 @@ class EventFlow:
         }
         self._paths.clear()
         self.replays.use(instruments)
+        self.marks.clear()
         self.bars = Bars()  # by numbers that are given anew; a bar told once more is no harm
 
     def take(self, event: Event, source: str, overlap: Overlap | None = None, connection: int = 0) -> None:
@@ -85,6 +88,8 @@ class EventFlow:
         if kind in _WATCHED:
             if kind != _LIQUIDATION:
                 self.replays.clock(event)
+                if event.price > 0:  # an index price may come alone
+                    self.marks[event.instrument] = event.price
             elif not self.replays.is_news(event):
                 return
             self.sides.note(path.lane.symbol, event)

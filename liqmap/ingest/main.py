@@ -25,6 +25,7 @@ from liqmap.ingest.fetcher import RequestsFetcher
 from liqmap.ingest.handoff import Handoff
 from liqmap.ingest.keeping import Keeping
 from liqmap.ingest.lanes import Lane
+from liqmap.ingest.margins import Margins
 from liqmap.ingest.router import Router
 from liqmap.ingest.sequence import EpochUnreadable, EpochUnwritable, first_sequence, next_epoch
 from liqmap.ingest.switchboard import Surroundings, Switchboard
@@ -103,6 +104,8 @@ def listen(child: Child, epoch: int) -> None:
     )
     switchboard = Switchboard(router, config, shipped_instruments(), around)
     router.replies.take_listing = switchboard.take_listing
+    margins = Margins(child.paths.lib_dir / "margin", Source(child.mode.source), router)
+    margins.use(child.effective)
     switchboard.apply(config)
     for contract in router.instruments:
         if ADAPTERS[contract.venue].replays_liquidations and contract.symbol in router.lanes:
@@ -112,10 +115,11 @@ def listen(child: Child, epoch: int) -> None:
         if router.turn(min(_LONGEST_TURN_S, router.until_tick_s)):
             switchboard.check()
             keeping.tell()
+            margins.look(router.time.now_ns)
             accounts.save()
             _publish(child, router, board, handoff)
         if child.reload.is_set():
-            _reload(child, switchboard, keeping)
+            _reload(child, switchboard, keeping, margins)
     switchboard.stop(_STOP_S, lambda: router.turn(0.05))
     router.stop()
     keeping.close()
@@ -138,7 +142,7 @@ def has_ended(mode: RunMode, engine_ns: int) -> bool:
     return mode.ends_ns is not None and engine_ns > mode.ends_ns + int(mode.speed * _ARRIVAL_S * 1e9)
 
 
-def _reload(child: Child, switchboard: Switchboard, keeping: Keeping) -> None:
+def _reload(child: Child, switchboard: Switchboard, keeping: Keeping, margins: Margins) -> None:
     """Follow a changed configuration by difference; a bad one changes nothing."""
     try:
         effective = child.reread()
@@ -146,6 +150,7 @@ def _reload(child: Child, switchboard: Switchboard, keeping: Keeping) -> None:
         log.error("configuration not taken over", extra=fields(reason=str(error)))  # noqa: TRY400
         return
     keeping.configured(effective.config)
+    margins.use(effective)
     switchboard.apply(effective.config)
     log.info("configuration taken over", extra=fields(symbols=",".join(effective.config.enabled_symbols)))
 

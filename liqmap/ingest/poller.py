@@ -26,6 +26,8 @@ from liqmap.ingest.handoff import Changed, Handoff, LinkState, Polled, PollFaile
 from liqmap.logs import fields
 
 _TURN_S: Final = 0.25
+_RARE_BACKOFF: Final = 1 / 24
+"""What is asked for rarely is asked for again rarely, too: pauses grow up to this share of its rhythm."""
 _BAR_JITTER: Final = 0.05
 """What is asked after the close of a bar is spread over this share of the bar."""
 
@@ -209,7 +211,8 @@ def _take_plans(poller: Poller, due: _Dues) -> None:
         if plan.name in due:
             due[plan.name].plan = plan
             continue
-        backoff = Backoff(settings.backoff_first_s, settings.backoff_ceiling_s, poller.draw)
+        ceiling_s = max(settings.backoff_ceiling_s, _RARE_BACKOFF * plan.every_s)
+        backoff = Backoff(settings.backoff_first_s, ceiling_s, poller.draw)
         due[plan.name] = _Due(plan, backoff, now_ns + int(poller.draw() * 1e9 * min(1.0, plan.every_s)))
 
 

@@ -23,6 +23,13 @@ class ListingTaker(Protocol):
         """The first page of a list, or a later one; `asked` is the poll of the first. Raises Malformed."""
 
 
+class TierTaker(Protocol):
+    """Takes margin tiers."""
+
+    def __call__(self, asked: PollPlan, body: bytes, now_ns: int) -> None:
+        """What a venue said of its tiers, at engine time `now_ns`. Raises Malformed."""
+
+
 @dataclass(slots=True)
 class Asker:
     """The router's side of one poll."""
@@ -36,6 +43,11 @@ def _untaken(asked: PollPlan, body: bytes, *, first: bool) -> None:
     del asked, body, first
 
 
+def _tiers_untaken(asked: PollPlan, body: bytes, now_ns: int) -> None:
+    """Nobody compares margin tiers."""
+    del asked, body, now_ns
+
+
 class Replies:
     """Owned by the router."""
 
@@ -47,6 +59,7 @@ class Replies:
         self._desk = desk
         self._instruments = InstrumentTable(())
         self.take_listing: ListingTaker = _untaken
+        self.take_tiers: TierTaker = _tiers_untaken
         self.askers: dict[str, Asker] = {}
 
     def use(self, instruments: InstrumentTable) -> None:
@@ -67,6 +80,8 @@ class Replies:
             self._set_aside.take(message.source, now_ns, error.why, error.field, message.body, len(message.body))
             if asker.plan.topic is Topic.DEPTH:
                 self._desk.refused(asker.plan, 0.0, now_ns)
+            elif asker.plan.topic is Topic.MARGINS:
+                self._margins_untold(asker.plan, error.why)
             return
         source.state, source.reason, source.delay_s = LinkState.UP, "", 0.0
         self._feeds.heard(message.source, now_ns)
@@ -84,9 +99,12 @@ class Replies:
 
     def _facts(self, asker: Asker, message: Polled, now_ns: int) -> tuple[Fact, ...]:
         """What the reply says. Raises Malformed."""
-        if asker.plan.topic is not Topic.INSTRUMENTS:
+        if asker.plan.topic is Topic.INSTRUMENTS:
+            self.take_listing(asker.plan, message.body, first=message.plan is None)
+        elif asker.plan.topic is Topic.MARGINS:
+            self.take_tiers(asker.plan, message.body, now_ns)
+        else:
             return tuple(asker.adapter.parse_reply(asker.plan, message.body, now_ns, self._instruments))
-        self.take_listing(asker.plan, message.body, first=message.plan is None)
         self._answered(message.source, now_ns)
         return ()
 
@@ -99,6 +117,9 @@ class Replies:
         """A poll that gave nothing: what it should have told is missing."""
         now_ns = self._time.at(message.at_ns)
         plan = self.askers[message.source].plan
+        if plan.topic is Topic.MARGINS:
+            self._margins_untold(plan, message.reason)
+            return  # no map is worse for it: the age of what was told before says all
         if plan.topic is Topic.DEPTH:
             self._desk.refused(plan, message.delay_s, now_ns)
             book = self._feeds.feeds.get(Feed(plan.venue, Topic.DEPTH, plan.symbols[0]))
@@ -109,3 +130,9 @@ class Replies:
         source.state = LinkState.REFUSED if refused else LinkState.BACKOFF
         source.reason, source.delay_s = message.reason, message.delay_s
         self._feeds.lost(message.source, message.gap, now_ns)
+
+    def _margins_untold(self, plan: PollPlan, reason: str) -> None:
+        """Nothing was compared: what was found before stands, with its age."""
+        standing = self._feeds.margins.get((plan.venue, plan.symbols[0]))
+        if standing is not None:
+            standing.reason = reason

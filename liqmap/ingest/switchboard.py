@@ -252,8 +252,8 @@ class Switchboard:
         asked = adapter.poll_plans(section, InstrumentTable([*table, *missing]))
         listings = [plan for plan in asked if plan.topic is Topic.INSTRUMENTS]
         readings = [plan for plan in adapter.poll_plans(section, table) if plan.topic is not Topic.INSTRUMENTS]
-        ratios = adapter.ratio_plans(section, table)
-        return {polls.source_of(plan): plan for plan in (*listings, *readings, *ratios)}
+        rare = (*adapter.ratio_plans(section, table), *adapter.tier_plans(section, table))
+        return {polls.source_of(plan): plan for plan in (*listings, *readings, *rare)}
 
     def _apply_polls(self, venue: Venue, adapter: Adapter, wanted: dict[str, PollPlan]) -> None:
         router = self._router
@@ -267,10 +267,7 @@ class Switchboard:
             router.feeds.unfollow(source, router.time.now_ns)
         for source, plan in wanted.items():
             router.replies.askers[source] = Asker(plan, adapter)
-            symbols = ("",) if plan.topic in _OF_THE_VENUE else plan.symbols
-            state = SourceState(plan.venue, plan.name, is_link=False)
-            carried = ((Feed(plan.venue, plan.topic, symbol), False) for symbol in symbols)
-            router.feeds.follow(source, state, carried, router.time.now_ns, plan.every_s)
+            router.feeds.follow(source, _poll_state(plan), _carried(plan), router.time.now_ns, plan.every_s)
         if present != wanted and (wanted or venue in self._pollers):
             self._poller(venue, adapter).replan(tuple(wanted.values()))
 
@@ -341,6 +338,21 @@ def _hold_after(before: threading.Thread | None, link: Link) -> None:
     if before is not None:
         before.join()
     links.hold(link)
+
+
+def _poll_state(plan: PollPlan) -> SourceState:
+    """A poll before its first answer. Without margin tiers nothing of a map is missing: how they stand is told apart
+    (margin_standing), and a venue is not worse for it."""
+    state = LinkState.UP if plan.topic is Topic.MARGINS else LinkState.CONNECTING
+    return SourceState(plan.venue, plan.name, is_link=False, state=state)
+
+
+def _carried(plan: PollPlan) -> list[tuple[Feed, bool]]:
+    """The feeds that a poll carries, none of which may be quiet."""
+    if plan.topic is Topic.MARGINS:
+        return []
+    symbols = ("",) if plan.topic in _OF_THE_VENUE else plan.symbols
+    return [(Feed(plan.venue, plan.topic, symbol), False) for symbol in symbols]
 
 
 def _wanted(config: Config) -> dict[str, dict[Venue, str]]:

@@ -60,7 +60,7 @@ _SECTIONS: Final = (
     ),
     ("Payload of `directory`", ("DIRECTORY", "DIRECTORY_ROW"), ""),
     ("Payload of `processes`", ("PROCESSES", "PROCESS_ROW"), ""),
-    ("Payload of `feeds`", ("FEEDS", "VENUE_ROW", "LINK_ROW", "TOPIC_ROW", "GAP_ROW", "REASON_ROW"), ""),
+    ("Payload of `feeds`", ("FEEDS", "VENUE_ROW", "LINK_ROW", "TOPIC_ROW", "GAP_ROW", "REASON_ROW", "MARGIN_ROW"), ""),
     ("Rows of `recent.SYM`", ("LIQUIDATION",), ""),
     ("Inside `depth.SYM` and `books.SYM`", ("BOOK_STANDING", "BOOK_MEANS"), ""),
 )

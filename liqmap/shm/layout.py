@@ -27,10 +27,10 @@ from typing import Any, Final
 
 import numpy as np
 
-from liqmap.domain.enums import Venue
+from liqmap.domain.enums import Model, Venue
 
 MAGIC: Final = 0x3150414D5149_4C  # "LIQMAP1" read as little-endian bytes
-LAYOUT_VERSION: Final = 3
+LAYOUT_VERSION: Final = 5
 
 SEGMENT_LIVE: Final = 1
 SEGMENT_RETIRED: Final = 2
@@ -157,6 +157,7 @@ TOPIC_ROWS: Final = 1024
 GAP_ROWS: Final = 256
 VENUE_ROWS: Final = 8
 REASON_ROWS: Final = 16
+MARGIN_ROWS: Final = 96
 
 VENUE_ROW: Final = np.dtype(
     [
@@ -215,6 +216,23 @@ REASON_ROW: Final = np.dtype(
 )
 """Why frames were set aside, the most frequent reasons first."""
 
+MARGIN_ROW: Final = np.dtype(
+    [
+        ("venue", "<u8"),
+        ("symbol", "S16"),
+        ("refreshed_ms", "<i8"),  # when the venue last told its tiers; -1: it is not known that it ever did
+        ("late", "<u8"),  # 1: asked for long, and no answer
+        ("tiers_off", "<u8"),  # leverage tiers whose rate differs by more than is tolerated
+        ("own", "<u8"),  # 1: compared with a table of that venue, 0: with the mix that stands for it
+        ("leverage", "<f8"),  # of the tier that differs most, NaN: nothing was compared …
+        ("used_mmr", "<f8"),  # … its rate in use …
+        ("published_mmr", "<f8"),  # … and as published
+        ("used_as_of", "S24"),
+        ("reason", "S96"),  # why nothing was compared or kept, "" when it was
+    ]
+)
+"""The margin tiers that a venue publishes, against the table that the map of a symbol is made with."""
+
 GAP_ROW: Final = np.dtype(
     [
         ("venue", "<u8"),
@@ -246,11 +264,13 @@ FEEDS: Final = np.dtype(
         ("capture_bytes", "<u8"),
         ("capture_dropped", "<u8"),  # frames left out of the capture because the disk was too slow
         ("finished", "<u8"),  # 1: a replay came to its end
+        ("margin_count", "<u8"),
         ("venues", VENUE_ROW, (VENUE_ROWS,)),
         ("links", LINK_ROW, (LINK_ROWS,)),
         ("topics", TOPIC_ROW, (TOPIC_ROWS,)),
         ("gaps", GAP_ROW, (GAP_ROWS,)),
         ("reasons", REASON_ROW, (REASON_ROWS,)),
+        ("margins", MARGIN_ROW, (MARGIN_ROWS,)),
     ]
 )
 
@@ -271,6 +291,9 @@ LIQUIDATION: Final = np.dtype(
 
 OI_VENUES: Final = len(Venue)
 """Per-venue facts by Venue number; 0 is the recorder that did not keep it."""
+
+MODELS: Final = len(Model)
+"""Projection models by domain.enums.Model, less one."""
 
 RATIOS: Final = 3
 """Positioning ratios by domain.enums.Ratio, less one."""
@@ -295,14 +318,13 @@ _FRAME_FACTS: Final = [
     ("venue_oi_base", "<f8", (OI_VENUES,)),
     ("venue_oi_as_of_ns", "<i8", (OI_VENUES,)),
     ("venue_oi_stale", "<u8", (OI_VENUES,)),
-    ("coverage", "<f8"),  # share of open interest whose entry is known; NaN: unknown
-    ("unknown_usd", "<f8"),
-    ("realisation", "<f8"),
-    ("projection_known", "<u8"),  # Projection: 1 dollars, 2 relative densities, 0 the projection arrays say nothing
-    ("below_long_usd", "<f8"),  # what lies outside the window, per side
-    ("above_long_usd", "<f8"),
-    ("below_short_usd", "<f8"),
-    ("above_short_usd", "<f8"),
+    ("coverage", "<f8", (MODELS, 2)),  # by model and side, share of open interest whose entry is known; NaN: unknown
+    ("unknown_usd", "<f8", (MODELS, 2)),
+    ("realisation", "<f8"),  # of what leaves at its trigger, the part that is printed; NaN: unknown
+    ("projection_known", "<u8", (MODELS,)),  # Projection: 1 dollars, 2 relative densities, 0 the arrays say nothing
+    ("at_risk_usd", "<f8", (2,)),  # inventory that price traversed, since born_ns
+    ("evidence_outside_usd", "<f8", (2, 2)),  # what lies below and above the window, by side
+    ("projection_outside_usd", "<f8", (MODELS, 2, 2)),
     ("events", "<u8"),
     ("liquidations", "<u8"),
     ("liquidated_long_usd", "<f8"),  # since born_ns
@@ -333,21 +355,22 @@ _FRAME_FACTS: Final = [
 
 
 def live_dtype(tiers: int, buckets: int) -> np.dtype[np.void]:
-    """The map now: facts, then dollars per cell. `projection_usd[side, tier, cell]`, `evidence_usd[side, cell]`,
-    side 0 long and 1 short, float32 dollars; `leverages` and `weights[side, tier]` name the tiers."""
+    """The map now: facts, then dollars per cell. `projection_usd[model, side, tier, cell]` (domain.enums.Model, less
+    one), `evidence_usd[side, cell]`, side 0 long and 1 short, float32 dollars; `leverages` and `weights[side, tier]`
+    name the tiers."""
     return np.dtype(
         [
             *_FRAME_FACTS,
             ("leverages", "<f8", (tiers,)),
             ("weights", "<f8", (2, tiers)),
-            ("projection_usd", "<f4", (2, tiers, buckets)),
+            ("projection_usd", "<f4", (MODELS, 2, tiers, buckets)),
             ("evidence_usd", "<f4", (2, buckets)),
         ]
     )
 
 
 def minute_dtype(buckets: int) -> np.dtype[np.void]:
-    """One closed minute: its bar, its facts, and the map at its end by side (all tiers summed), float32 dollars."""
+    """One closed minute: its bar, its facts, and the map at its end (tiers summed, float32 dollars)."""
     return np.dtype(
         [
             *_FRAME_FACTS,
@@ -359,9 +382,10 @@ def minute_dtype(buckets: int) -> np.dtype[np.void]:
             ("taker_sell_base", "<f8"),
             ("minute_long_usd", "<f8"),  # liquidated in this minute
             ("minute_short_usd", "<f8"),
+            ("minute_at_risk_usd", "<f8", (2,)),  # inventory that price traversed in this minute
             ("gap_topics", "<u8", (OI_VENUES,)),  # by venue; bit of a topic: it was missing for a part of the minute;
             # bit 0 of venue 0: events were lost between ingest and the worker
-            ("projection_usd", "<f4", (2, buckets)),
+            ("projection_usd", "<f4", (MODELS, 2, buckets)),
             ("evidence_usd", "<f4", (2, buckets)),
         ]
     )

@@ -95,11 +95,16 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--tick-ms", type=int, default=5000, help="inner step; must divide a minute")
     parser.add_argument("--trades-per-s", type=float, default=0.2, help="prints only; volumes stay the same")
     parser.add_argument("--start-ms", type=int, default=FIRST_MS)
+    parser.add_argument(
+        "--positions", type=int, help="about how many stand at the start (default: the configuration's)"
+    )
     parser.add_argument("--truth-every-min", type=int, default=60)
     parser.add_argument("--out", type=Path, required=True)
     asked = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     knobs = {name: getattr(asked, name) for name in ("seed", "preset", "family", "tick_ms", "trades_per_s")}
+    if asked.positions is not None:
+        knobs["symbols"] = {asked.symbol: {"positions": asked.positions}}
     try:
         config = sim_config(**knobs)
         minutes = round(asked.days * 1440)

@@ -249,6 +249,8 @@ def held_config(config: Config, held: Description, symbol: str | None) -> Config
         config.venues,
         **{name: _replace(getattr(config.venues, name), enabled=venue in held.venues) for venue, name in names.items()},
     )
+    never = {"margins_poll_s": 0.0}  # what venues ask for now says nothing of a recording
+    venues = _replace(venues, bybit=_replace(venues.bybit, **never), okx=_replace(venues.okx, **never))
     topics = held.topics.get(Venue.BINANCE, {})
     kinds = {topic.partition("@")[2] for topic in topics} & {"trade", "aggTrade"}
     if len(kinds) == 1:

@@ -73,6 +73,7 @@ def spec_of(effective: Effective, symbol: str) -> EngineSpec:
         oi_jump_limit=model.oi_jump_limit,
         shrink_limit=model.flow_shrink_limit,
         sweep_share=model.flow_sweep_share,
+        turnover_per_minute=model.turnover_per_minute,
         anchor_drift=model.anchor_drift,
         trigger_clamp_s=model.trigger_clamp_s,
     )

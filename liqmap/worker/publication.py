@@ -29,6 +29,7 @@ _BAR = (
     "taker_sell_base",
     "minute_long_usd",
     "minute_short_usd",
+    "minute_at_risk_usd",
 )
 
 

@@ -14,7 +14,7 @@ from liqmap.api.app import create_app
 from liqmap.client import Client
 from liqmap.clock import Clock
 from liqmap.config import Config, parse
-from liqmap.domain.enums import GapReason, PriceSource, Projection, Source, Topic, Venue
+from liqmap.domain.enums import GapReason, Model, PriceSource, Projection, Source, Topic, Venue
 from liqmap.shm.board import BoardWriter
 from liqmap.shm.layout import DIRECTORY, FEEDS, LIQUIDATION, OI_VENUES, PROCESSES, live_dtype, minute_dtype
 from liqmap.shm.plan import Holding, Role, create_all
@@ -176,7 +176,7 @@ class Stage:
                 row = board["gaps"][number]
                 row["venue"], row["topic"], row["symbol"] = venue, topic, symbol.encode()
                 row["from_ms"], row["to_ms"], row["reason"] = rest
-            board["reason_count"] = board["journal_state"] = board["capture_state"] = 0
+            board["reason_count"] = board["margin_count"] = board["journal_state"] = board["capture_state"] = 0
             kept(board)
 
         BoardWriter(self.holding[Role.FEEDS], FEEDS).publish(fill)
@@ -205,15 +205,17 @@ class Stage:
             frame["evidence_usd"] = 0
             frame["evidence_usd"][0, :buckets] = _hump(prices, 1.01 * mark, 2e4, mark)
             frame["evidence_usd"][1, :buckets] = _hump(prices, 0.99 * mark, 1e4, mark)
-            for name in ("below_long_usd", "above_long_usd", "below_short_usd", "above_short_usd"):
+            for name in ("evidence_outside_usd", "projection_outside_usd", "at_risk_usd"):
                 frame[name] = 0.0
             frame["liquidated_long_usd"], frame["liquidated_short_usd"] = 5e5, 3e5
             frame["projection_known"] = projection_known
             frame["projection_usd"] = 0 if projection_known else np.nan
             if projection_known:
                 for tier, weight in enumerate(table.weights):
-                    frame["projection_usd"][0, tier, :buckets] = weight * _hump(prices, 0.97 * mark, 5e6, mark)
-                    frame["projection_usd"][1, tier, :buckets] = weight * _hump(prices, 1.03 * mark, 4e6, mark)
+                    for model, share in ((Model.FLOW, 0.15), (Model.INVENTORY, 1.0)):
+                        longs, shorts = frame["projection_usd"][model - 1, :, tier, :buckets]
+                        longs[:] = share * weight * _hump(prices, 0.97 * mark, 5e6, mark)
+                        shorts[:] = share * weight * _hump(prices, 1.03 * mark, 4e6, mark)
             frame["open_interest_base"], frame["open_interest_usd"] = 1000.0, 1000.0 * mark
             frame["venue_oi_base"][Venue.BINANCE], frame["venue_oi_base"][Venue.BYBIT] = 600.0, 400.0
             frame["venue_oi_as_of_ns"][:] = as_of_ns - 2 * 10**9

@@ -19,7 +19,7 @@ def test_every_field_of_the_contract(web: FlaskClient) -> None:
     body = web.get("/health").get_json()
     assert set(body) == {
         *("ok", "status", "version", "uptime_s", "source", "processes", "feeds", "symbols", "problems"),
-        *("quarantine", "journal", "capture"),
+        *("quarantine", "journal", "capture", "margins"),
     }
     assert (body["ok"], body["status"], body["version"], body["source"]) == (True, "ok", __version__, "simulated")
     assert set(body["processes"]) == {"ingest", "api", "BTC", "ETH", "SOL"}

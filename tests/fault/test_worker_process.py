@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from liqmap.config import EXIT_CONFIG, RunMode
-from liqmap.domain.enums import Kind, Source
+from liqmap.domain.enums import Kind, Model, Source
 from liqmap.shm.plan import Role
 from tests.fault.worker_stage import DEADLINE_S, ROOT, SYMBOL, second_of_market, stage
 from tests.waiting import wait_until
@@ -23,11 +23,11 @@ def test_events_in_the_ring_become_a_live_map_minutes_and_liquidations(tmp_path:
         assert live is not None
         assert live["mark_price"] == 60_000.0
         assert live["minutes"] == 2
-        assert live["projection_known"] == 1
+        assert live["projection_known"].tolist() == [1, 1]
         assert live["liquidations"] == 130
         cells = int(live["buckets"])
         prices = (int(live["first_bucket"]) + np.arange(cells)) * float(live["step"])
-        longs, shorts = live["projection_usd"].sum(axis=1)[:, :cells]
+        longs, shorts = live["projection_usd"].sum(axis=2)[Model.INVENTORY - 1, :, :cells]
         assert longs.sum() > 0
         assert shorts.sum() > 0
         assert prices[longs > 0].max() < 60_000 < prices[shorts > 0].min()

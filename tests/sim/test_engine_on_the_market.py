@@ -14,7 +14,7 @@ from liqmap.engine.frames import MinuteFrame
 from liqmap.sim.market.simulated import SimulatedMarket
 from liqmap.sim.tape import Tape
 from tests.events import events_array
-from tests.unit.engine_tape import BTC, digest, prices_of
+from tests.unit.engine_tape import BTC, FLOW, digest, prices_of
 
 START_MS = 1_700_000_040_000
 MINUTES = 20
@@ -84,10 +84,10 @@ def test_no_projected_dollar_lies_behind_the_mark() -> None:
     _, _, frames = played()
     for frame in frames:
         prices = prices_of(frame)
-        longs, shorts = frame.projection_usd
+        longs, shorts = frame.projection_usd[FLOW]
         assert longs[prices >= frame.close].sum() == 0
         assert shorts[prices <= frame.close].sum() == 0
-    assert frames[-1].projection_usd.sum(axis=1).min() > 0
+    assert frames[-1].projection_usd[FLOW].sum(axis=1).min() > 0
 
 
 def test_evidence_is_the_sum_of_what_was_printed_less_what_time_took() -> None:

@@ -7,15 +7,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from liqmap.domain.enums import GapReason, Kind, PositionSide, TakerSide, Topic, Venue
+from liqmap.domain.enums import GapReason, Kind, Model, PositionSide, TakerSide, Topic, Venue
 from liqmap.domain.event import Event
 from liqmap.engine.engine import Engine
-from liqmap.engine.frames import Liquidation, MinuteFrame
+from liqmap.engine.frames import Facts, Liquidation, MinuteFrame
 from liqmap.engine.spec import EngineSpec
 from tests.events import events_array
 
 START_S = 1_700_000_040  # a whole minute
 SECOND_NS = 1_000_000_000
+FLOW = Model.FLOW - 1
+INVENTORY = Model.INVENTORY - 1
 
 BTC = EngineSpec(
     symbol="BTC",
@@ -30,6 +32,7 @@ BTC = EngineSpec(
     oi_jump_limit=0.0025,
     shrink_limit=0.25,
     sweep_share=0.7,
+    turnover_per_minute=0.0003,
     anchor_drift=0.1,
     trigger_clamp_s=2.0,
 )
@@ -137,6 +140,11 @@ def prices_of(frame: Any) -> NDArray[np.float64]:
     """Price of each cell of a frame."""
     facts = frame.facts
     return np.asarray((facts.first_bucket + np.arange(facts.buckets)) * facts.step, dtype=np.float64)
+
+
+def outside_usd(facts: Facts, side: int, end: int, model: int = FLOW) -> float:
+    """Dollars beyond the window of one side at one end (0 below, 1 above), observed and modelled."""
+    return facts.evidence_outside_usd[side][end] + facts.projection_outside_usd[model][side][end]
 
 
 def digest(frames: list[MinuteFrame]) -> str:

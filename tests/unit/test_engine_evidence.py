@@ -9,7 +9,7 @@ from liqmap.domain.enums import PositionSide
 from liqmap.engine.engine import Engine
 from liqmap.engine.evidence import trigger_price
 from tests.events import events_array
-from tests.unit.engine_tape import BTC, at, liquidated, mark, prices_of, quiet, run, stream, tick, trade
+from tests.unit.engine_tape import BTC, FLOW, at, liquidated, mark, prices_of, quiet, run, stream, tick, trade
 
 LONG, SHORT = PositionSide.LONG, PositionSide.SHORT
 
@@ -117,8 +117,8 @@ def test_what_lies_outside_the_window_is_kept_at_its_end() -> None:
     far = liquidated(90, LONG, 10_000.0)._replace(venue_ms=at(-86_400) // 10**6)
     _, frames = run([*quiet(3), far], until_s=185)
     facts = frames[1].facts
-    assert facts.below_long_usd > 0
-    assert facts.above_long_usd == facts.below_short_usd == 0.0
+    assert facts.evidence_outside_usd[0][0] > 0
+    assert facts.evidence_outside_usd[0][1] == facts.evidence_outside_usd[1][0] == 0.0
     assert frames[1].evidence_usd.sum() == 0
 
 
@@ -131,7 +131,7 @@ def test_the_window_follows_price_and_no_dollar_vanishes() -> None:
     for minute, frame in enumerate(frames):
         facts = frame.facts
         moves += minute > 0 and facts.first_bucket != frames[minute - 1].facts.first_bucket
-        total = float(frame.evidence_usd.sum()) + facts.below_long_usd + facts.below_short_usd
+        total = float(frame.evidence_usd.sum()) + sum(below for below, _ in facts.evidence_outside_usd)
         assert total == pytest.approx(180_000.0 * 0.995**minute, rel=1e-5)
         prices = prices_of(frame)
         assert prices[0] < frame.close < prices[-1]
@@ -162,5 +162,5 @@ def test_a_live_map_exists_before_the_first_minute_closes() -> None:
     laid = engine.live()
     assert laid is not None
     assert laid.facts.buckets > 3000
-    assert laid.projection_usd.shape == (2, 5, laid.facts.buckets)
-    assert laid.facts.projection_known == 0
+    assert laid.projection_usd.shape == (2, 2, 5, laid.facts.buckets)
+    assert laid.facts.projection_known[FLOW] == 0

@@ -1,7 +1,7 @@
 """The flow model: what comes in is opened on both sides, what closes shrinks both, what price passes is swept."""
 
+import itertools
 import math
-from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -14,10 +14,12 @@ from liqmap.engine.smear import smear
 from tests.events import events_array
 from tests.unit.engine_tape import (
     BTC,
+    FLOW,
     change,
     level,
     liquidated,
     mark,
+    outside_usd,
     prices_of,
     quiet,
     run,
@@ -34,7 +36,7 @@ def test_every_contract_opens_one_long_and_one_short() -> None:
     changes = [frame.facts.open_interest_change_base for frame in frames]
     assert changes == [pytest.approx(10.0), pytest.approx(20.0), pytest.approx(20.0)]
     expected = PRICE * (10.0 * 0.995**2 + 20.0 * 0.995 + 20.0)
-    assert frames[2].projection_usd.sum(axis=1).tolist() == [pytest.approx(expected), pytest.approx(expected)]
+    assert frames[2].projection_usd[FLOW].sum(axis=1).tolist() == [pytest.approx(expected), pytest.approx(expected)]
 
 
 def test_the_dollars_of_a_tier_lie_about_its_distance_from_the_entry() -> None:
@@ -44,8 +46,8 @@ def test_the_dollars_of_a_tier_lie_about_its_distance_from_the_entry() -> None:
     prices = prices_of(live)
     for tier, distance in enumerate(BTC.distances):
         for side, sign in enumerate((-1, 1)):
-            dollars = live.projection_usd[side, tier].astype(float)
-            assert dollars.sum() == pytest.approx(live.projection_usd[side].sum() * BTC.weights[tier], rel=1e-5)
+            dollars = live.projection_usd[FLOW][side, tier].astype(float)
+            assert dollars.sum() == pytest.approx(live.projection_usd[FLOW][side].sum() * BTC.weights[tier], rel=1e-5)
             median = np.interp(0.5, np.cumsum(dollars) / dollars.sum(), prices)
             assert median == pytest.approx(PRICE * (1 + sign * distance), abs=1.01 * BTC.step)
             reached = prices[dollars > 1e-9 * dollars.max()]
@@ -60,23 +62,23 @@ def test_open_interest_that_falls_shrinks_both_sides_by_its_share_of_the_level_b
     _, frames = run(events, until_s=185)
     kept = 0.995 * (1 - 90.0 / 79_020.0)
     assert frames[2].facts.open_interest_change_base == -90.0
-    assert frames[2].projection_usd.sum() == pytest.approx(kept * frames[1].projection_usd.sum(), rel=1e-6)
+    assert frames[2].projection_usd[FLOW].sum() == pytest.approx(kept * frames[1].projection_usd[FLOW].sum(), rel=1e-6)
 
 
 @pytest.mark.parametrize("factor", [1.04, 1 / 1.04])
 def test_what_falls_off_the_window_is_kept_at_the_end_where_it_fell_off_and_decays(factor: float) -> None:
     """Price runs away from the side that it does not sweep, until that side lies beyond the edge."""
     path = [mark(180 + 60 * i + 5, PRICE * factor**i) for i in range(45)]
-    side, end = (0, "below_long_usd") if factor > 1 else (1, "above_short_usd")
+    side, end = (0, 0) if factor > 1 else (1, 1)
     _, frames = run([*quiet(3, change_base=20.0), *path], until_s=180 + 45 * 60 + 5)
-    start = float(frames[2].projection_usd[side].sum()) + getattr(frames[2].facts, end)
+    start = float(frames[2].projection_usd[FLOW][side].sum()) + outside_usd(frames[2].facts, side, end)
     for minute in (20, 47):
         facts = frames[minute].facts
-        found = float(frames[minute].projection_usd[side].sum()) + getattr(facts, end)
+        found = float(frames[minute].projection_usd[FLOW][side].sum()) + outside_usd(facts, side, end)
         assert found == pytest.approx(start * 0.995 ** (minute - 2), rel=1e-4)
-    ends = {"below_long_usd", "above_long_usd", "below_short_usd", "above_short_usd"}
-    assert getattr(facts, end) > 0.99 * found
-    assert {name: getattr(facts, name) for name in ends - {end}} == dict.fromkeys(ends - {end}, 0.0)
+    assert outside_usd(facts, side, end) > 0.99 * found
+    others = [place for place in itertools.product((0, 1), (0, 1)) if place != (side, end)]
+    assert [outside_usd(facts, *place) for place in others] == [0.0, 0.0, 0.0]
 
 
 def test_no_single_minute_closes_more_than_a_quarter() -> None:
@@ -84,7 +86,7 @@ def test_no_single_minute_closes_more_than_a_quarter() -> None:
     events += [level(125, 79_020.0), level(130, 20_000.0), level(140, 20_000.0)]
     _, frames = run(events, until_s=185)
     kept = 0.995 * 0.75
-    assert frames[2].projection_usd.sum() == pytest.approx(kept * frames[1].projection_usd.sum(), rel=1e-6)
+    assert frames[2].projection_usd[FLOW].sum() == pytest.approx(kept * frames[1].projection_usd[FLOW].sum(), rel=1e-6)
 
 
 @pytest.mark.finding("M15")
@@ -92,16 +94,16 @@ def test_a_total_outage_of_open_interest_leaves_the_map_but_for_decay() -> None:
     events = quiet(5, change_base=20.0)
     events += [mark(300 + s, PRICE) for s in range(0, 1800, 5)]
     engine, frames = run(events, until_s=2100)
-    for earlier, later in pairwise(frames[5:]):
+    for earlier, later in itertools.pairwise(frames[5:]):
         assert math.isnan(later.facts.open_interest_change_base)
-        assert np.allclose(later.projection_usd, 0.995 * earlier.projection_usd, rtol=1e-5)
+        assert np.allclose(later.projection_usd[FLOW], 0.995 * earlier.projection_usd[FLOW], rtol=1e-5)
     facts = frames[-1].facts
     assert facts.open_interest_base == pytest.approx(79_080.0), "the last known level, not zero"
     assert facts.venue_oi_stale[Venue.BINANCE] == 1
     live = engine.live()
     assert live is not None
     assert live.facts.venue_oi_stale[Venue.BINANCE] == 1
-    assert live.facts.projection_known == 1
+    assert live.facts.projection_known[FLOW] == 1
 
 
 @pytest.mark.finding("M15")
@@ -109,7 +111,7 @@ def test_readings_of_zero_close_nothing() -> None:
     events = quiet(5, change_base=20.0)
     events += [mark(300 + s, PRICE) for s in range(0, 600, 5)] + [level(300 + s, 0.0) for s in range(0, 600, 10)]
     _, frames = run(events, until_s=900)
-    assert np.allclose(frames[-1].projection_usd, 0.995**8 * frames[5].projection_usd, rtol=1e-4)
+    assert np.allclose(frames[-1].projection_usd[FLOW], 0.995**8 * frames[5].projection_usd[FLOW], rtol=1e-4)
 
 
 @pytest.mark.finding("X2")
@@ -117,7 +119,7 @@ def test_a_venue_that_returns_after_failed_polls_plants_nothing() -> None:
     steady = [*quiet(12), *[level(s, 45_000.0, Venue.BYBIT) for s in range(0, 120, 10)]]
     returned = [level(s, 47_000.0, Venue.BYBIT) for s in range(480, 720, 10)]
     _, frames = run([*steady, *returned], until_s=725)
-    assert all(frame.projection_usd.sum() == 0 for frame in frames)
+    assert all(frame.projection_usd[FLOW].sum() == 0 for frame in frames)
     assert frames[-1].facts.open_interest_base == 79_000.0 + 47_000.0
     assert frames[5].facts.open_interest_base == 79_000.0 + 45_000.0, "its last word stays in the sum meanwhile"
 
@@ -125,11 +127,11 @@ def test_a_venue_that_returns_after_failed_polls_plants_nothing() -> None:
 def test_without_any_open_interest_the_projection_is_unknown() -> None:
     _, frames = run([mark(s, PRICE) for s in range(0, 120, 5)], until_s=125)
     facts = frames[-1].facts
-    assert facts.projection_known == 0
+    assert facts.projection_known[FLOW] == 0
     assert math.isnan(facts.open_interest_base)
     assert math.isnan(facts.open_interest_usd)
-    assert math.isnan(facts.coverage)
-    assert math.isnan(facts.unknown_usd)
+    assert np.isnan(facts.coverage[FLOW]).all()
+    assert np.isnan(facts.unknown_usd[FLOW]).all()
 
 
 @pytest.mark.parametrize("covers_ms", [60_000, 3_600_000])
@@ -139,8 +141,10 @@ def test_a_level_told_at_the_first_instant_of_a_minute_was_entered_before_it(cov
     events = [mark(s, PRICE if s < 60 * minutes else 62_000.0) for s in range(0, 60 * minutes + 60, 5)]
     events += [level(0, 90_000.0, 0, covers_ms), level(60 * minutes, 90_100.0, 0, covers_ms)]
     _, frames = run(events, until_s=60 * minutes + 65)
-    assert frames[-2].projection_usd.sum() == 0
-    assert frames[-1].projection_usd[0].sum() == pytest.approx(100 * PRICE, rel=1e-4), "longs lie below either price"
+    assert frames[-2].projection_usd[FLOW].sum() == 0
+    assert frames[-1].projection_usd[FLOW][0].sum() == pytest.approx(100 * PRICE, rel=1e-4), (
+        "longs lie below either price"
+    )
 
 
 def test_a_reading_across_the_turn_of_a_minute_is_entered_in_both_by_its_parts() -> None:
@@ -148,27 +152,29 @@ def test_a_reading_across_the_turn_of_a_minute_is_entered_in_both_by_its_parts()
     events += [level(55, 79_000.0), level(70, 79_015.0)]
     _, frames = run(events, until_s=125)
     expected = 15.0 * (PRICE / 3 + 62_000.0 * 2 / 3)
-    assert frames[1].projection_usd[0].sum() == pytest.approx(expected, rel=1e-4)
+    assert frames[1].projection_usd[FLOW][0].sum() == pytest.approx(expected, rel=1e-4)
 
 
 def test_a_change_series_opens_but_without_a_level_closes_nothing() -> None:
     events = [mark(s, PRICE) for s in range(0, 1800, 5)]
     events += [change(60 * m + 59, 10.0 if m < 20 else -10.0) for m in range(30)]
     _, frames = run(events, until_s=1805)
-    assert frames[5].projection_usd.sum() == 0, "its usual size is not known yet"
-    assert frames[15].projection_usd.sum() > 0
-    assert frames[29].projection_usd.sum() == pytest.approx(frames[19].projection_usd.sum() * 0.995**10, rel=1e-5)
+    assert frames[5].projection_usd[FLOW].sum() == 0, "its usual size is not known yet"
+    assert frames[15].projection_usd[FLOW].sum() > 0
+    assert frames[29].projection_usd[FLOW].sum() == pytest.approx(
+        frames[19].projection_usd[FLOW].sum() * 0.995**10, rel=1e-5
+    )
     facts = frames[29].facts
-    assert facts.projection_known == Projection.RELATIVE, "openings without closings are no dollars, only a shape"
+    assert facts.projection_known[FLOW] == Projection.RELATIVE, "openings without closings are no dollars, only a shape"
     assert math.isnan(facts.open_interest_usd)
-    assert math.isnan(facts.coverage)
-    assert (facts.below_long_usd, facts.above_short_usd) == (0.0, 0.0), "nor is what lies outside the window"
+    assert np.isnan(facts.coverage[FLOW]).all()
+    assert not np.any(facts.projection_outside_usd[FLOW]), "nor is what lies outside the window"
 
 
 def test_a_level_after_changes_makes_dollars_of_it() -> None:
     events = [mark(s, PRICE) for s in range(0, 1800, 5)] + [change(60 * m + 59, 10.0) for m in range(20)]
     _, frames = run([*events, level(1500, 79_000.0)], until_s=1805)
-    assert [frames[m].facts.projection_known for m in (10, 26)] == [Projection.RELATIVE, Projection.DOLLARS]
+    assert [frames[m].facts.projection_known[FLOW] for m in (10, 26)] == [Projection.RELATIVE, Projection.DOLLARS]
 
 
 def test_a_sweep_takes_seventy_percent_of_what_it_traversed_and_what_is_behind_is_gone() -> None:
@@ -182,7 +188,7 @@ def test_a_sweep_takes_seventy_percent_of_what_it_traversed_and_what_is_behind_i
         level(215, 79_040.0),
     ]
     _, frames = run(events, until_s=245)
-    before, after = frames[2].projection_usd, frames[3].projection_usd
+    before, after = frames[2].projection_usd[FLOW], frames[3].projection_usd[FLOW]
     prices = prices_of(frames[3])
     below, between, behind = prices < 57_000.0, (prices >= 57_000.0) & (prices < 58_500.0), prices >= 58_500.0
     assert np.allclose(after[0, below], 0.995 * before[0, below], rtol=1e-5)
@@ -202,8 +208,8 @@ def test_the_live_map_shows_the_sweep_of_the_open_minute_and_the_state_waits_for
     live = engine.live()
     assert live is not None
     prices = prices_of(live)
-    longs = live.projection_usd[0].sum(axis=0)
-    was = calm.projection_usd[0].sum(axis=0)
+    longs = live.projection_usd[FLOW][0].sum(axis=0)
+    was = calm.projection_usd[FLOW][0].sum(axis=0)
     between = (prices >= 57_000.0) & (prices < 58_500.0)
     assert longs[prices >= 58_500.0].sum() == 0
     assert longs[between].sum() == pytest.approx(0.3 * was[between].sum(), rel=1e-5)
@@ -213,12 +219,14 @@ def test_the_live_map_shows_the_sweep_of_the_open_minute_and_the_state_waits_for
 def test_the_entries_of_a_wide_minute_are_spread_over_its_range() -> None:
     events = [mark(0, PRICE), level(1, 79_000.0), level(30, 79_000.0), mark(59, PRICE)]
     events += [mark(60, PRICE), mark(80, 61_000.0), mark(100, 59_500.0), mark(119, PRICE), level(90, 79_050.0)]
-    _, frames = run(events, until_s=125)
-    narrow, _ = run(quiet(2, change_base=50.0), until_s=125)
-    live = narrow.live()
-    assert live is not None
-    wide_cells = np.count_nonzero(frames[1].projection_usd[1] > 1e3)
-    assert wide_cells > np.count_nonzero(live.projection_usd[1].sum(axis=0) > 1e3) + 20
+    widths = []
+    for stretch in (events, quiet(2, change_base=50.0)):
+        live = run(stretch, until_s=125)[0].live()
+        assert live is not None
+        dollars, prices = live.projection_usd[FLOW][1, 4].astype(float), prices_of(live)
+        mean = (dollars * prices).sum() / dollars.sum()
+        widths.append(float(np.sqrt((dollars * (prices - mean) ** 2).sum() / dollars.sum())))
+    assert widths[0] > 2 * widths[1]
 
 
 def test_a_change_that_covers_an_hour_is_entered_over_that_hour() -> None:
@@ -226,10 +234,10 @@ def test_a_change_that_covers_an_hour_is_entered_over_that_hour() -> None:
     events = [mark(s, 61_500.0 if s < 1800 else PRICE) for s in range(0, 3700, 5)]
     events += [level(0, 90_000.0, 0, covers_ms=hour_ms), level(3600, 91_000.0, 0, covers_ms=hour_ms)]
     engine, frames = run(events, until_s=3665)
-    assert all(frame.projection_usd.sum() == 0 for frame in frames[:60])
+    assert all(frame.projection_usd[FLOW].sum() == 0 for frame in frames[:60])
     live = engine.live()
     assert live is not None
-    shorts = live.projection_usd[1, 4].astype(float)
+    shorts = live.projection_usd[FLOW][1, 4].astype(float)
     prices, distance = prices_of(live), BTC.distances[4]
     late, early = (shorts[np.abs(prices - entry * (1 + distance)) < 300].sum() for entry in (PRICE, 61_500.0))
     assert late > 0
@@ -246,7 +254,7 @@ def test_other_weights_change_the_next_minute() -> None:
     after = engine.live()
     assert before is not None
     assert after is not None
-    grown = (after.projection_usd - 0.995 * before.projection_usd).sum(axis=2)
+    grown = (after.projection_usd[FLOW] - 0.995 * before.projection_usd[FLOW]).sum(axis=2)
     assert grown[0, 4] == pytest.approx(40 * PRICE, rel=1e-4)
     assert grown[1, 0] == pytest.approx(40 * PRICE, rel=1e-4)
     assert np.all(np.abs(grown[0, :4]) < 1.0)
@@ -256,9 +264,9 @@ def test_other_weights_change_the_next_minute() -> None:
 def test_coverage_says_how_much_of_open_interest_is_on_the_map() -> None:
     _, frames = run(quiet(30, change_base=20.0), until_s=1805)
     facts = frames[-1].facts
-    on_map = float(frames[-1].projection_usd.sum()) / 2
-    assert facts.coverage == pytest.approx(on_map / facts.open_interest_usd, rel=1e-5)
-    assert facts.unknown_usd == pytest.approx(facts.open_interest_usd - on_map, rel=1e-5)
+    on_map = float(frames[-1].projection_usd[FLOW].sum()) / 2
+    assert facts.coverage[FLOW][0] == pytest.approx(on_map / facts.open_interest_usd, rel=1e-5)
+    assert facts.unknown_usd[FLOW][0] == pytest.approx(facts.open_interest_usd - on_map, rel=1e-5)
     assert facts.open_interest_usd == pytest.approx(facts.open_interest_base * PRICE)
 
 
@@ -284,7 +292,7 @@ def test_longs_and_shorts_are_mirror_images(opened: list[float], path: list[floa
         facts = frames[-1].facts
         centre = round(PRICE / BTC.step) - facts.first_bucket
         reach = min(centre, facts.buckets - centre - 1)
-        both = np.stack([frames[-1].projection_usd, frames[-1].evidence_usd])
+        both = np.stack([frames[-1].projection_usd[FLOW], frames[-1].evidence_usd])
         return both[:, :, centre - reach : centre + reach + 1]
 
     up, down = world(1), world(-1)
@@ -305,8 +313,7 @@ def test_smearing_conserves_every_dollar(entries: list[int], sign: int, distance
     window = BTC.window(PRICE)
     prices = 20.0 * np.array(sorted(entries), dtype=float)
     dollars = np.random.default_rng(seed).exponential(1e6, len(prices)) + 1.0
-    cells = np.zeros(window.count)
-    below, above = smear(cells, window, prices, dollars, sign, distance)
-    assert cells.min() >= -1e-6
-    assert min(below, above) >= 0
-    assert cells.sum() + below + above == pytest.approx(dollars.sum(), rel=1e-12)
+    found = smear(window, prices, dollars, sign, distance)
+    assert found.shares.min(initial=0.0) >= -1e-6
+    assert min(found.below, found.above) >= 0
+    assert found.shares.sum() + found.below + found.above == pytest.approx(dollars.sum(), rel=1e-12)

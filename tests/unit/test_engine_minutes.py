@@ -10,6 +10,7 @@ from liqmap.engine.engine import HOLE_MINUTES, Engine
 from tests.events import events_array
 from tests.unit.engine_tape import (
     BTC,
+    FLOW,
     START_S,
     at,
     gap,
@@ -100,9 +101,9 @@ def test_a_symbol_with_every_feed_dead_still_closes_its_minutes_and_keeps_its_ma
     engine, frames = run(alive, until_s=900)
     assert len(frames) == 14
     before, after = frames[4], frames[-1]
-    assert before.projection_usd.sum() > 0
+    assert before.projection_usd[FLOW].sum() > 0
     kept = 0.995 ** (len(frames) - 5)
-    assert after.projection_usd.sum() == pytest.approx(kept * before.projection_usd.sum(), rel=1e-5)
+    assert after.projection_usd[FLOW].sum() == pytest.approx(kept * before.projection_usd[FLOW].sum(), rel=1e-5)
     live = engine.live()
     assert live is not None
     assert live.facts.mark_as_of_ns == at(295), "the price says how old it is"
@@ -187,8 +188,8 @@ def test_a_long_hole_is_not_framed_minute_by_minute_but_decays_by_its_whole_leng
     late = engine.apply(events_array([tick(60 * (3 + days) + 5)]))
     assert len(late) == HOLE_MINUTES
     assert late[-1].facts.minute_ms == (START_S + 60 * (2 + days)) * 1000
-    expected = frames[-1].projection_usd.sum() * 0.995**days
-    assert late[-1].projection_usd.sum() == pytest.approx(expected, rel=1e-4)
+    expected = frames[-1].projection_usd[FLOW].sum() * 0.995**days
+    assert late[-1].projection_usd[FLOW].sum() == pytest.approx(expected, rel=1e-4)
     assert frames[-1].evidence_usd.sum() > 0
     assert late[-1].evidence_usd.sum() == pytest.approx(frames[-1].evidence_usd.sum() * 0.995**days, rel=1e-4)
 
@@ -237,7 +238,7 @@ def test_impossible_prices_and_quantities_are_left_alone(nonsense: float) -> Non
     assert (frames[0].low, frames[0].high) == (60_000.0, 60_000.0)
     assert frames[0].facts.liquidations == 0
     assert frames[0].evidence_usd.sum() == 0
-    assert frames[0].facts.projection_known == 0
+    assert frames[0].facts.projection_known[FLOW] == 0
 
 
 def test_events_of_unknown_kinds_are_counted_and_nothing_else() -> None:

@@ -138,6 +138,16 @@ def test_a_changed_plan_keeps_the_rhythm_of_what_stays() -> None:
     assert len(world.times("b")) in (2, 3)
 
 
+def test_what_is_asked_for_rarely_is_asked_again_rarely_when_nobody_answers() -> None:
+    world = World({"a": [FetchError("x")], "b": [FetchError("x")]}, seconds=21_600)
+    world.run(plan("a", 21_600.0), plan("b", 10.0))
+    rare = [after - before for before, after in pairwise(world.times("a"))]
+    assert max(rare) <= 900.5
+    assert rare[:4] == pytest.approx([0.5, 1.0, 2.0, 4.0], abs=0.1)
+    assert len(rare) < 70
+    assert max(after - before for before, after in pairwise(world.times("b"))) <= 32.5
+
+
 def test_a_request_that_is_made_once_is_not_repeated_and_names_its_plan() -> None:
     world = World({"a": [GOOD], "once": [GOOD]}, seconds=60)
     for _ in range(3):

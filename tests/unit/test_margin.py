@@ -1,7 +1,11 @@
 """Liquidation prices against vectors computed from the venues' formulas, and the tables that feed them."""
 
+import gzip
+import json
 import math
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -15,10 +19,13 @@ from liqmap.domain.margin import (
     binance_liquidation_price_in,
     bybit_liquidation_price_at_entry,
     bybit_liquidation_price_at_mark,
+    carries,
     effective_mmr,
+    hyperliquid_liquidation_price,
     okx_liquidation_price,
 )
-from liqmap.worker.margins import read_tables
+from liqmap.store.margin_files import read_tables
+from tests.shared_data import shared
 
 LONG, SHORT = PositionSide.LONG, PositionSide.SHORT
 SHIPPED = Path(__file__).resolve().parents[2] / "etc" / "margin"
@@ -32,30 +39,67 @@ BINANCE = MarginTable.of(
 )
 
 
-@pytest.mark.parametrize(
-    ("entry", "qty", "leverage", "mmr", "cum", "long", "short"),
-    [
-        (50_000, 0.5, 20, 0.004, 0, 47690.7631, 52290.8367),
-        (50_000, 10, 20, 0.005, 300, 47708.5427, 52268.6567),
-        (100_000, 20, 50, 0.01, 11_450, 98411.6162, 101556.9307),
-    ],
-)
-def test_binance(entry: float, qty: float, leverage: float, mmr: float, cum: float, long: float, short: float) -> None:
-    wallet = entry * qty / leverage
-    assert binance_liquidation_price(LONG, entry, qty, wallet, mmr, cum) == pytest.approx(long, abs=5e-5)
-    assert binance_liquidation_price(SHORT, entry, qty, wallet, mmr, cum) == pytest.approx(short, abs=5e-5)
+def _printed(price: float) -> str:
+    """As exchanges.md prints it: four digits, none that are zero."""
+    return f"{price:.4f}".rstrip("0").rstrip(".")
 
 
-def test_okx_counts_the_fee_of_closing() -> None:
-    assert okx_liquidation_price(LONG, 50_000, 1.0, 2_500, 0.004, 0.0005) == pytest.approx(47714.7162, abs=5e-5)
-    assert okx_liquidation_price(SHORT, 50_000, 1.0, 2_500, 0.004, 0.0005) == pytest.approx(52264.8084, abs=5e-5)
+def _binance(side: PositionSide, entry: float, qty: float, leverage: float, mmr: float, cum: float) -> float:
+    return binance_liquidation_price(side, entry, qty, entry * qty / leverage, mmr, cum)
 
 
-def test_bybit_both_forms() -> None:
-    assert bybit_liquidation_price_at_entry(LONG, 20_000, 1, 50, 0.005) == pytest.approx(19_700, abs=5e-5)
-    assert bybit_liquidation_price_at_entry(SHORT, 20_000, 1, 50, 0.005) == pytest.approx(20_300, abs=5e-5)
-    assert bybit_liquidation_price_at_mark(LONG, 20_000, 1, 50, 0.005) == pytest.approx(19698.4925, abs=5e-5)
-    assert bybit_liquidation_price_at_mark(SHORT, 20_000, 1, 50, 0.005) == pytest.approx(20298.5075, abs=5e-5)
+VECTORS: dict[str, tuple[Callable[[PositionSide], float], str, str]] = {
+    "Binance EP 50 000, q 0.5, 20x, MMR .004, cum 0": (
+        lambda side: _binance(side, 50_000, 0.5, 20, 0.004, 0),
+        "47690.7631",
+        "52290.8367",
+    ),
+    "Binance EP 50 000, q 10, 20x, MMR .005, cum 300": (
+        lambda side: _binance(side, 50_000, 10, 20, 0.005, 300),
+        "47708.5427",
+        "52268.6567",
+    ),
+    "Binance EP 100 000, q 20, 50x, MMR .01, cum 11 450": (
+        lambda side: _binance(side, 100_000, 20, 50, 0.01, 11_450),
+        "98411.6162",
+        "101556.9307",
+    ),
+    "OKX EP 50 000, 100 × 0.01, 20x, mmr .004, fee .0005": (
+        lambda side: okx_liquidation_price(side, 50_000, 100 * 0.01, 50_000 / 20, 0.004, 0.0005),
+        "47714.7162",
+        "52264.8084",
+    ),
+    "Bybit EP 20 000, q 1, 50x, MMR .005, ded 0 (entry-based)": (
+        lambda side: bybit_liquidation_price_at_entry(side, 20_000, 1, 50, 0.005),
+        "19700",
+        "20300",
+    ),
+    "same (mark-based)": (
+        lambda side: bybit_liquidation_price_at_mark(side, 20_000, 1, 50, 0.005),
+        "19698.4925",
+        "20298.5075",
+    ),
+    "Hyperliquid EP 50 000, sz 1, 20x, maxLev 40": (
+        lambda side: hyperliquid_liquidation_price(side, 50_000, 1, 20, 40),
+        "48101.2658",
+        "51851.8519",
+    ),
+}
+"""By its case in exchanges.md, section 9.4: formula, long, short."""
+
+
+@pytest.mark.parametrize("case", VECTORS)
+def test_every_vector_to_the_printed_digits(case: str) -> None:
+    formula, long, short = VECTORS[case]
+    assert (_printed(formula(LONG)), _printed(formula(SHORT))) == (long, short)
+
+
+def test_no_vector_of_the_document_is_left_out() -> None:
+    section = shared("exchanges.md").read_text().partition("### 9.4")[2].partition("---\n\n## 10")[0]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in section.splitlines() if line[:1] == "|"]
+    assert {case: (long, short) for case, long, short in rows[2:]} == {
+        case: vector[1:] for case, vector in VECTORS.items()
+    }
 
 
 def test_the_deductions_are_the_ones_the_venue_prints() -> None:
@@ -140,4 +184,52 @@ def test_every_shipped_table_is_whole_and_dated(path: Path) -> None:
         assert table.brackets[0].floor_usd == 0
         assert all(math.isfinite(bracket.mmr) for bracket in table.brackets)
     for leverage in (3, 5, 10, 20, 25, 50, 75, 100):
-        assert 0 < effective_mmr(tables, leverage) < 1 / leverage
+        if carries(tables, leverage):
+            assert 0 < effective_mmr(tables, leverage) < 1 / leverage
+
+
+def _recorded(rows: list[dict[str, Any]]) -> list[tuple[float, float, float, float]]:
+    return [
+        (row["maxNotional"], row["maintenanceMarginRate"], row["maxLeverage"], float(row["info"]["cum"]))
+        for row in rows
+    ]
+
+
+def _shipped(path: Path, venue: Venue) -> list[tuple[float, float, float, float]]:
+    (table,) = [table for table in read_tables(path, "x") if table.venue is venue]
+    return [(b.cap_usd, b.mmr, b.max_leverage, b.deduction_usd) for b in table.brackets]
+
+
+@pytest.mark.parametrize("date", ["2026.1", "2026.2", "2026.9"])
+@pytest.mark.parametrize("symbol", ["BTC", "ETH", "SOL"])
+def test_the_shipped_brackets_of_binance_are_the_recorded_ones_deductions_included(date: str, symbol: str) -> None:
+    recorded = json.loads(shared(f"data/margin/binance_BTC_ETH_SOL_tiers_{date}.json").read_bytes())
+    expected = _recorded(recorded[f"{symbol}/USDT:USDT"])
+    for ours, theirs in zip(_shipped(SHIPPED / f"{symbol}.json", Venue.BINANCE), expected, strict=True):
+        assert ours == pytest.approx(theirs), "the deduction follows from the rates"
+
+
+@pytest.mark.parametrize("path", sorted(SHIPPED.glob("*.json")), ids=lambda path: path.stem)
+def test_every_shipped_table_of_binance_is_the_recorded_one_of_its_contract(path: Path) -> None:
+    recorded = json.loads(gzip.decompress(shared("data/margin/binance_all_pairs_2026.9.json.gz").read_bytes()))
+    (table,) = [table for table in read_tables(path, "x") if table.venue is Venue.BINANCE]
+    contract = table.source.partition("USD-M")[2].partition(":")[0].strip(", ") or f"{path.stem}USDT"
+    expected = _recorded(recorded[f"{contract.removesuffix('USDT')}/USDT:USDT"])
+    for ours, theirs in zip(_shipped(path, Venue.BINANCE), expected, strict=True):
+        assert ours == pytest.approx(theirs, rel=1e-6, abs=1.0)
+
+
+def test_a_contract_whose_size_is_shipped_has_its_recorded_brackets() -> None:
+    """The stand-in is for contracts of which nothing is on record."""
+    sizes = json.loads((SHIPPED.parent / "instruments" / "binance.json").read_bytes())["contract_base"]
+    recorded = json.loads(gzip.decompress(shared("data/margin/binance_all_pairs_2026.9.json.gz").read_bytes()))
+    known = {name.removesuffix("USDT").removeprefix("1000") for name in sizes if f"{name[:-4]}/USDT:USDT" in recorded}
+    assert known - {path.stem for path in SHIPPED.glob("*.json")} == set()
+
+
+@pytest.mark.parametrize(("symbol", "family"), [("BTC", "BTC-USDT"), ("ETH", "ETH-USDT")])
+def test_the_shipped_first_tier_of_okx_is_the_recorded_one(symbol: str, family: str) -> None:
+    answer = json.loads(shared("data/margin/okx_position_tiers_tier1_swap.json").read_bytes())
+    (row,) = [row for row in answer["data"] if row["instFamily"] == family]
+    ((_, mmr, leverage, _),) = _shipped(SHIPPED / f"{symbol}.json", Venue.OKX)
+    assert (mmr, leverage) == (float(row["mmr"]), float(row["maxLever"]))

@@ -30,10 +30,10 @@ def test_the_shipped_tables_serve_the_shipped_symbols() -> None:
 
 
 def test_a_symbol_without_a_table_takes_the_stand_in_and_the_log_says_so(caplog: pytest.LogCaptureFixture) -> None:
-    tiers = {"leverages": [5, 10], "weights": [0.5, 0.5], "step": 0.001, "instruments": {"binance": "DOGEUSDT"}}
-    effective = Effective(config=parse({"symbols": {"DOGE": tiers}}))
+    tiers = {"leverages": [5, 10], "weights": [0.5, 0.5], "step": 0.001, "instruments": {"binance": "WIFUSDT"}}
+    effective = Effective(config=parse({"symbols": {"WIF": tiers}}))
     with caplog.at_level(logging.WARNING):
-        assert len(tier_mmr(effective, "DOGE")) == 2
+        assert len(tier_mmr(effective, "WIF")) == 2
     assert "no margin table is shipped" in caplog.text
 
 

@@ -118,7 +118,7 @@ def test_the_command_prints_one_line_and_writes_frames(tmp_path: Path, capsys: p
     with np.load(tmp_path / "f0" / "frames_BTC_0001.npz") as frames:
         first_ms = START_S * 1000
         assert frames["minute_ms"].tolist() == [first_ms + 60_000 * index for index in range(MINUTES)]
-        assert frames["projection_usd"].shape == (MINUTES, 2, int(frames["buckets"][0]))
+        assert frames["projection_usd"].shape == (MINUTES, 2, 2, int(frames["buckets"][0]))
         assert frames["close"][3] == 59_300.0 or frames["low"][3] == 59_300.0
         assert len(frames["liquidation_id"]) == 12
 

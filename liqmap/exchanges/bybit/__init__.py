@@ -11,6 +11,7 @@ from liqmap.exchanges.bybit.frames import BybitSession
 from liqmap.exchanges.bybit.listing import listing, refused_name
 from liqmap.exchanges.bybit.refusals import refusal, usage
 from liqmap.exchanges.bybit.replies import BYBIT_SHAPES, bybit_reply
+from liqmap.exchanges.bybit.tiers import tier_plans, tiers
 from liqmap.exchanges.plans import request_of
 
 ADAPTER: Final = Adapter(
@@ -33,5 +34,7 @@ ADAPTER: Final = Adapter(
     book_rule=BookRule.BYBIT,
     book_plan=plans.book,
     book_levels=plans.book_levels,
+    tier_plans=tier_plans,
+    parse_tiers=tiers,
     counts_in_base=True,
 )

@@ -27,6 +27,10 @@ class Endpoints(Polled, Protocol):
         """Address of the linear stream."""
 
     @property
+    def margins_poll_s(self) -> float:
+        """Seconds between two looks at the margin tiers; 0: never."""
+
+    @property
     def depth(self) -> bool:
         """Whether order books are listened to."""
 

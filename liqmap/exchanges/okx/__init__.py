@@ -11,6 +11,7 @@ from liqmap.exchanges.okx.frames import OkxSession
 from liqmap.exchanges.okx.listing import listing, refused_name
 from liqmap.exchanges.okx.refusals import refusal, usage
 from liqmap.exchanges.okx.replies import OKX_SHAPES, okx_reply
+from liqmap.exchanges.okx.tiers import tier_plans, tiers
 from liqmap.exchanges.plans import request_of
 
 ADAPTER: Final = Adapter(
@@ -33,6 +34,8 @@ ADAPTER: Final = Adapter(
     book_rule=BookRule.OKX,
     book_plan=plans.book,
     book_levels=plans.book_levels,
+    tier_plans=tier_plans,
+    parse_tiers=tiers,
     resubscribes_once_acknowledged=True,
     closing_notices=frozenset({"64008"}),
     replays_liquidations=True,

@@ -27,6 +27,10 @@ class Endpoints(Polled, Protocol):
         """Address of the public stream."""
 
     @property
+    def margins_poll_s(self) -> float:
+        """Seconds between two looks at the margin tiers; 0: never."""
+
+    @property
     def depth(self) -> bool:
         """Whether order books are listened to."""
 
@@ -39,7 +43,7 @@ BOOKS_PER_LINK: Final = 25
 BOOK_LEVELS: Final = 400
 """Of the channel `books`."""
 PING: Final = "ping"
-BUDGETS: Final = (Budget("rest", 20, 2.0), Budget("books", 40, 2.0), Budget("rubik", 5, 2.0))
+BUDGETS: Final = (Budget("rest", 20, 2.0), Budget("books", 40, 2.0), Budget("rubik", 5, 2.0), Budget("tiers", 10, 2.0))
 """The venue counts per endpoint: the tightest of the endpoints in use stands for all of a name."""
 LIMITS: Final = Limits(connects=Budget("connects", 3, 1.0), operations=Budget("operations", 480, 3600.0))
 
