@@ -27,7 +27,7 @@ class DensityTable:
 
     def __init__(self, path: Path, models: Sequence[Model], grid: Grid, every_min: int) -> None:
         opened = gzip.open if path.suffix == ".gz" else open
-        self._file: IO[str] = opened(path, "wt", encoding="ascii")  # type: ignore[assignment]
+        self._file: IO[str] = opened(path, "wt", encoding="ascii")
         self._file.write(HEADER)
         self._models = models
         self._grid = grid
