@@ -47,7 +47,8 @@ class Intake:
             sequence, *fields = events[i].item()
             event = Event(*fields)
             if event.kind == Kind.LIQUIDATION:  # it is judged by the prices that came before it, and by no later one
-                self.tape.add(events[done:i])
+                if done < i:
+                    self.tape.add(events[done:i])
                 done = i
             _SINGLY[event.kind](self, sequence, event, int(clock_ns[i]))
         self.tape.add(events[done:])

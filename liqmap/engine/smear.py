@@ -98,6 +98,9 @@ def smear(window: Window, entry_prices: Floats, shares: Floats, sign: int, dista
 
 def _coarsened(prices: Floats, shares: Floats, width: float) -> tuple[Floats, Floats]:
     """Entries within `width` of each other drawn together, at their weighted price."""
+    if len(prices) > 1 and prices[-1] - prices[0] < width:
+        total = float(shares.sum())
+        return np.array([float((shares * prices).sum()) / total]), np.array([total])
     groups = np.floor((prices - prices[0]) / width)
     starts = np.flatnonzero(np.diff(groups, prepend=-1.0))
     if len(starts) == len(prices):
