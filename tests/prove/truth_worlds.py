@@ -3,8 +3,8 @@
     python -m tests.prove.truth_worlds DIR… [--degraded] [--turnover 0.0012] [--realisation 0.75] >> scores.jsonl
 
 DIR holds a world as `python -m liqmap.sim.worlds --positions 120000 --truth-every-min 120` writes it. Scored each two
-hours after the first day (docs/model.md, "Truth"). `--degraded`: with 30 % of the readings of open interest missing, with
-one venue out for six hours, and with no volumes.
+hours after the first day (docs/model.md, "Truth"). `--degraded`: with 30 % of the readings of open interest missing,
+with one venue out for six hours, and with no volumes.
 """
 
 import argparse
