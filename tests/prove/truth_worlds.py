@@ -145,9 +145,7 @@ def main(given: Sequence[str] | None = None) -> int:
             ("uniform", uniform, "", whole),
         ]
         if asked.degraded:
-            runs: list[tuple[str, EngineSpec, str, Degradation]] = [
-                ("prior", shipped, name, degrade) for name, degrade in DEGRADATIONS.items()
-            ]
+            runs = [("prior", shipped, name, degrade) for name, degrade in DEGRADATIONS.items()]
         for weights, spec, degraded, degrade in runs:
             found = dict(run(directory, spec, positions, degrade))
             line = {"world": directory.name, "weights": weights, "degraded": degraded, **found}
