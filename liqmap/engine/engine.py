@@ -137,8 +137,10 @@ class Engine:
         last_s = (self.engine_ns - GRACE_NS) // SECOND_NS // MINUTE_S * MINUTE_S - MINUTE_S
         recent_s = max(open_s, last_s - (HOLE_MINUTES - 1) * MINUTE_S)
         older = [start_s for start_s in intake.tape.spoken_of(last_s) if start_s < recent_s]
+        covered = intake.tape.covered(last_s)
         for start_s in (*older, *range(recent_s, last_s + 1, MINUTE_S)):
-            frames.append(self._close(intake, start_s))
+            if start_s not in covered:
+                frames.append(self._close(intake, start_s))
 
     def _close(self, intake: Intake, start_s: int) -> MinuteFrame:
         """Close the minute that starts at `start_s`; the first one ever counts as one minute."""
@@ -151,7 +153,7 @@ class Engine:
             trades_missing=topic_missing(gap_topics, Topic.TRADE),
             levels_fresh=intake.ledger.levels(end_ns).fresh,
         )
-        self._entries.skip(minutes - 1)
+        self._entries.skip(minutes - bar.covers_min)
         self._entries.append(bar, tape)
         if self._state is not None:
             self._roll(self._state, bar, tape, minutes, gap_topics)

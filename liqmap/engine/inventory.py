@@ -138,8 +138,8 @@ class InventoryModel:
 
     def advance(self, minute: Minute) -> None:
         """Close a minute, in the order of the module's text. Raises BookDoesNotAdd."""
-        if minute.minutes > 1:
-            self._turn_over_unseen(minute.minutes - 1)
+        if minute.minutes > minute.bar.covers_min:
+            self._turn_over_unseen(minute.minutes - minute.bar.covers_min)
         step = minute.bar.open_interest
         self._follow_level(step.level_base, step.change_base)
         self._liquidate(minute)
@@ -148,7 +148,7 @@ class InventoryModel:
         else:
             self.unknown_base += self.at_risk_base.sum(axis=1)
             self._deferred += self.at_risk_base.sum(axis=1)
-            self._turn_over_unseen(1)
+            self._turn_over_unseen(minute.bar.covers_min)
         self._check()
 
     def retier(self, factors: Floats) -> None:
@@ -207,7 +207,7 @@ class InventoryModel:
         book = 1.0 if relative else self._level_base
         change = step.change_base if told else 0.0
         untold = 0.0 if relative else step.untold if told else 1.0
-        turnover = self._turnover(minute.bar.volume_base, book)
+        turnover = self._turnover(minute.bar.volume_base, minute.bar.covers_min, book)
         if minute.at_volume is None:
             turnover = 0.0
         for side in range(SIDES):
@@ -224,18 +224,19 @@ class InventoryModel:
         if not relative:
             self._level_base += change
 
-    def _turnover(self, volume_base: float, book: float) -> float:
-        """G before anything raises it: base per side."""
-        rate = self._spec.turnover_per_minute
+    def _turnover(self, volume_base: float, minutes: int, book: float) -> float:
+        """G before anything raises it: base per side, in so many minutes."""
+        rate = self._spec.turnover_per_minute * minutes
         if volume_base != volume_base:
             return book * rate
-        self._volumes = min(self._volumes + 1, MEAN_VOLUME_MINUTES)
-        if self._volumes == 1:
-            self._mean_volume = volume_base
-        self._mean_volume += (volume_base - self._mean_volume) / self._volumes
+        per_minute = volume_base / minutes
+        self._volumes = min(self._volumes + minutes, MEAN_VOLUME_MINUTES)
+        if self._volumes == minutes:
+            self._mean_volume = per_minute
+        self._mean_volume += (per_minute - self._mean_volume) * minutes / self._volumes
         if self._mean_volume <= 0:
             return book * rate
-        turned = min(book * rate * (volume_base / self._mean_volume), LARGEST_TURNOVER * book)
+        turned = min(book * rate * (per_minute / self._mean_volume), LARGEST_TURNOVER * book)
         return turned if self._level_base != self._level_base else min(turned, volume_base / 2)
 
     def _close(self, side: int, quantity: float) -> None:
