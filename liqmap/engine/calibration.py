@@ -27,7 +27,7 @@ from liqmap.domain.enums import Divisor, Verdict
 from liqmap.domain.grid import Window
 from liqmap.engine.frames import SIDES, Liquidation
 from liqmap.engine.inventory import InventoryModel
-from liqmap.engine.judgement import Asked, Judged, Seen, VenueShares, judge
+from liqmap.engine.judgement import LEVELS, Asked, Judged, Seen, VenueShares, judge
 from liqmap.engine.spec import EngineSpec, significant
 
 Floats = NDArray[np.float64]
@@ -179,15 +179,15 @@ class Calibration:
         )
 
     def _begin_again(self, verdict: Verdict, asked: Asked) -> None:
-        """What was corrupt is not carried over, nor does it count in the long run."""
-        if not verdict.is_of_the_stream:
-            self._count_in_the_long_run(asked.level, asked.divisor)
-            self.observed_base *= CARRIED
-            self.expected_base *= CARRIED
+        """What was corrupt is not carried over, nor does it count in the long run, but as much of it as can be right:
+        a level or a venue that is gone for good must not stop the learning for good."""
+        if not verdict.is_of_the_stream or verdict is Verdict.LEVEL:
+            self._count_in_the_long_run(min(max(asked.level, LEVELS[0]), LEVELS[1]), asked.divisor)
+        if not verdict.is_of_the_stream or verdict is Verdict.VENUE_MISSING:
             self._venues.learn(self._seen)
-        else:
-            self.observed_base[:] = 0.0
-            self.expected_base[:] = 0.0
+        carried = 0.0 if verdict.is_of_the_stream else CARRIED
+        self.observed_base *= carried
+        self.expected_base *= carried
         self._seen = Seen()
         self.window_min = 0
 

@@ -55,10 +55,8 @@ def minute_by_minute(
 
 def played(events: list[Event], minutes: int, spec: EngineSpec = BTC) -> tuple[Engine, list[MinuteFrame]]:
     """The engine after the last of these minutes, and all frames."""
-    engine, frames = Engine(spec), []
-    for engine, closed in minute_by_minute(events, minutes, spec):
-        frames += closed
-    return engine, frames
+    after = list(minute_by_minute(events, minutes, spec))
+    return after[-1][0], [frame for _, frames in after for frame in frames]
 
 
 @dataclass(frozen=True)
