@@ -6,11 +6,12 @@ from typing import Any
 from flask import Response
 
 from liqmap.api.answers import common, data
+from liqmap.api.calibration import short
 from liqmap.api.encode import known
 from liqmap.api.market import venues_of
 from liqmap.api.parameters import Table
 from liqmap.api.resource import Resource, Serving
-from liqmap.client import LiquidationStats, MinuteHistory, Newest, PrintedByVenue
+from liqmap.client import Calibration, LiquidationStats, MinuteHistory, Newest, NotYet, PrintedByVenue
 
 PATH = "/liq_stats"
 _SIDES = ("long", "short")
@@ -31,7 +32,8 @@ def resources(serving: Serving) -> tuple[Resource[Any], ...]:
             found = serving.client.liquidation_stats(query.symbol)
             kept = serving.client.minute_history(query.symbol)
             now = Newest(found.snapshot.version, found.snapshot.freshness)
-            return now, body(found, kept, venues_of(serving, query.symbol), serving.config.model.served)
+            learned = _learned(serving, query.symbol)
+            return now, body(found, kept, learned, venues_of(serving, query.symbol), serving.config.model.served)
 
         return data(serving, PATH, query, serving.client.newest(query.symbol), build)
 
@@ -40,8 +42,18 @@ def resources(serving: Serving) -> tuple[Resource[Any], ...]:
     return (Resource(PATH, "/v2/liq_stats", words, table, answer),)
 
 
-def body(found: LiquidationStats, kept: MinuteHistory, wanted: frozenset[str], model: str) -> dict[str, Any]:
-    """The answer without its age. What this version does not compute (calibration, zones) is null."""
+def _learned(serving: Serving, symbol: str) -> Calibration | None:
+    """None before a minute is closed."""
+    try:
+        return serving.client.calibration(symbol)
+    except NotYet:
+        return None
+
+
+def body(
+    found: LiquidationStats, kept: MinuteHistory, learned: Calibration | None, wanted: frozenset[str], model: str
+) -> dict[str, Any]:
+    """The answer without its age. What this version does not compute (zones) is null."""
     snapshot = found.snapshot
     projected, evidence = snapshot.projection_usd.sum(axis=(1, 2)), snapshot.evidence_usd.sum(axis=1)
     return {
@@ -75,7 +87,7 @@ def body(found: LiquidationStats, kept: MinuteHistory, wanted: frozenset[str], m
                 for side, weights in zip(_SIDES, snapshot.weights, strict=True)
             },
         },
-        "calibration": None,
+        "calibration": short(learned),
         "zones": None,
         "history_frames": kept.frames,
         "history": {

@@ -102,6 +102,8 @@ class MinuteTape:
     """(begin, end, change of open interest), as they became known; see OpenInterestStep.spans."""
     previous_base: float = float("nan")
     covers_min: int = 1
+    from_bar: bool = False
+    """Its marks say where price was within the minute, not within a second."""
     level_base: float = float("nan")
     """The sum of the levels after the last reading of this minute, NaN: there was none in it."""
 
@@ -239,14 +241,12 @@ class Tape:
             self._stretch(events, sources, seconds)
 
     def _stretch(self, events: NDArray[np.void], sources: NDArray[np.int64], seconds: NDArray[np.int64]) -> None:
-        """Marks made from bars that are longer than a minute say so (`detail`, ms)."""
-        from_bars = events["flags"] & FLAG_FROM_BAR != 0
-        if not from_bars.any():
-            return
-        coarse = (sources == 0) & from_bars & (events["detail"] > MINUTE_S * 1000)
-        for at in np.flatnonzero(coarse).tolist():
-            covers_min = min(int(events["detail"][at]) // (MINUTE_S * 1000), LONGEST_BAR_MIN)
-            self.minute(int(seconds[at])).covers_min = covers_min
+        """Minutes whose marks were made from bars, and how long those are (`detail`, ms)."""
+        from_bars = (sources == 0) & (events["flags"] & FLAG_FROM_BAR != 0)
+        for at in np.flatnonzero(from_bars).tolist():
+            tape = self.minute(int(seconds[at]))
+            tape.from_bar = True
+            tape.covers_min = min(max(int(events["detail"][at]) // (MINUTE_S * 1000), 1), LONGEST_BAR_MIN)
 
     def _count_trades(self, events: NDArray[np.void], seconds: NDArray[np.int64]) -> None:
         quantities = events["quantity"]

@@ -18,6 +18,7 @@ from liqmap.engine.entries import EntryHistory
 from liqmap.engine.frames import SIDES, Facts, Liquidation, LiveFrame, MinuteFrame
 from liqmap.engine.gaps import topic_missing
 from liqmap.engine.intake import Intake
+from liqmap.engine.learned import CalibrationFrame
 from liqmap.engine.spec import MILLISECOND_NS, MINUTE_MS, MINUTE_S, SECOND_NS, EngineSpec
 from liqmap.engine.state import NOTHING_KNOWN, MapState
 
@@ -96,6 +97,10 @@ class Engine:
             projection_usd=projection,
             evidence_usd=evidence,
         )
+
+    def learned(self, frame: MinuteFrame) -> CalibrationFrame:
+        """What the calibration makes of everything up to the last closed minute, whose frame this is."""
+        return CalibrationFrame.of(self.calibration, frame.facts, self.spec.leverages, self.weights)
 
     @property
     def window(self) -> Window | None:

@@ -75,7 +75,7 @@ class InventoryModel:
         self.unknown_base: Floats = np.ones(SIDES)
         """By side, base: open interest whose entry is not known; shares of the book before any level was known."""
         self.at_risk_base: Floats = np.zeros((SIDES, tiers))
-        """By side and tier: what price traversed in the last minute, inside the window."""
+        """By side and tier: what price traversed in the last minute."""
         self.at_risk_usd: Floats = np.zeros(SIDES)
         self._deferred: Floats = np.zeros(SIDES)
         self._level_base = _UNKNOWN
@@ -141,10 +141,11 @@ class InventoryModel:
         if minute.minutes > minute.bar.covers_min:
             self._turn_over_unseen(minute.minutes - minute.bar.covers_min)
         step = minute.bar.open_interest
-        self._follow_level(step.level_base, step.change_base)
+        change = step.change_base if not step.change_base >= step.level_base else _UNKNOWN
+        self._follow_level(step.level_base, change)
         self._liquidate(minute)
         if step.fresh or self._level_base != self._level_base:
-            self._turn_over(minute)
+            self._turn_over(minute, change)
         else:
             self.unknown_base += self.at_risk_base.sum(axis=1)
             self._deferred += self.at_risk_base.sum(axis=1)
@@ -199,14 +200,24 @@ class InventoryModel:
             self.at_risk_base[side] = passed.sum(axis=1) * self._scale[side]
             self.at_risk_usd[side] = ((passed * self._scale[side, :, None]).sum(axis=0) * self._prices[cells]).sum()
             self._raw[side, :, cells] = 0.0
+            self._liquidate_outside(side)
 
-    def _turn_over(self, minute: Minute) -> None:
-        step = minute.bar.open_interest
+    def _liquidate_outside(self, side: int) -> None:
+        """What lies beyond the end of the window that is behind the mark: price leapt over it."""
+        end = 1 if SIGNS[side] == LONG_SIGN else 0
+        passed = self._outside[side, :, end] * self._scale[side]
+        if passed.any():
+            self.at_risk_base[side] += passed
+            self.at_risk_usd[side] += float(passed.sum()) * self._prices[-1 if end else 0]
+            self._outside[side, :, end] = 0.0
+
+    def _turn_over(self, minute: Minute, known_change: float) -> None:
+        """`known_change`: of open interest, NaN: unknown. No more is opened than stands in the end."""
         relative = self._level_base != self._level_base
-        told = step.change_base == step.change_base and not relative
+        told = known_change == known_change and not relative
         book = 1.0 if relative else self._level_base
-        change = step.change_base if told else 0.0
-        untold = 0.0 if relative else step.untold if told else 1.0
+        change = known_change if told else 0.0
+        untold = 0.0 if relative else minute.bar.open_interest.untold if told else 1.0
         turnover = self._turnover(minute.bar.volume_base, minute.bar.covers_min, book)
         if minute.at_volume is None:
             turnover = 0.0
@@ -217,10 +228,11 @@ class InventoryModel:
             self._deferred[side] += waiting - settled
             self.unknown_base[side] += waiting - settled
             need = change + settled + removed - waiting
-            opened = max(turnover, need)
+            turned = min(turnover, max(book + change - waiting, 0.0))
+            opened = max(turned, need)
             self._close(side, opened - need)
-            self._open(side, min(turnover, opened), minute.at_volume, minute)
-            self._open(side, opened - min(turnover, opened), minute.at_change or minute.at_volume, minute)
+            self._open(side, min(turned, opened), minute.at_volume, minute)
+            self._open(side, opened - min(turned, opened), minute.at_change or minute.at_volume, minute)
         if not relative:
             self._level_base += change
 
@@ -249,7 +261,7 @@ class InventoryModel:
             unknown = float(self.unknown_base[side] - self._deferred[side])
             exposed = float((known * self._hazard).sum()) + unknown * hazard
             if exposed <= 0:
-                return
+                break
             rate = quantity / exposed
             shares = np.minimum(rate * self._hazard, 1.0)
             share = min(rate * hazard, 1.0)

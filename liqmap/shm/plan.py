@@ -23,6 +23,7 @@ from liqmap.shm.layout import (
     LIQUIDATION,
     PROCESSES,
     book_dtype,
+    calibration_dtype,
     depth_dtype,
     live_dtype,
     minute_dtype,
@@ -63,6 +64,7 @@ class Role(Enum):
     RECENT = "recent"
     DEPTH = "depth"
     BOOKS = "books"
+    CALIBRATION = "calibration"
 
 
 class SegmentKind(Enum):
@@ -122,6 +124,7 @@ def symbol_segments(config: Config, symbol: str) -> tuple[SegmentPlan, ...]:
     instance, history, depth = config.daemon.instance, config.history, config.depth
     live = live_dtype(len(table.leverages), table.buckets)
     minutes = minute_dtype(table.buckets)
+    calibration = calibration_dtype(len(table.leverages))
     return (
         SegmentPlan(instance, Role.RING, symbol, SegmentKind.RING, EVENT_DTYPE, config.ingest.ring_events),
         SegmentPlan(instance, Role.LIVE, symbol, SegmentKind.BOARD, live),
@@ -129,6 +132,7 @@ def symbol_segments(config: Config, symbol: str) -> tuple[SegmentPlan, ...]:
         SegmentPlan(instance, Role.RECENT, symbol, SegmentKind.ROWS, LIQUIDATION, history.recent_liquidations),
         SegmentPlan(instance, Role.DEPTH, symbol, SegmentKind.BOARD, depth_dtype(depth.buckets)),
         SegmentPlan(instance, Role.BOOKS, symbol, SegmentKind.ROWS, book_dtype(depth.buckets), depth.frames),
+        SegmentPlan(instance, Role.CALIBRATION, symbol, SegmentKind.BOARD, calibration),
     )
 
 

@@ -123,6 +123,8 @@ class Loop:
         self._publication.liquidations(self._engine.drain_liquidations())
         for frame in frames:
             self._publication.minute(frame, self._ring.lost)
+        if frames:
+            self._publication.calibration(self._engine.learned(frames[-1]))
         self._minutes += len(frames)
         self._tell_of_window()
         self._tell_of_doubts()

@@ -1,4 +1,4 @@
-"""What a worker shows to readers: the live board, one row per closed minute, the newest liquidations.
+"""What a worker shows to readers: the live board, one row per closed minute, the newest liquidations, what was learned.
 
 Nothing is shown twice, also after a restart: rows carry the sequence of the event they end with, and what is not newer
 than the last row found in shared memory was shown by the predecessor. Of the minutes that one TICK closed (after a hole
@@ -15,8 +15,10 @@ from numpy.typing import NDArray
 from liqmap.config import Config
 from liqmap.engine.frames import Facts, Liquidation, LiveFrame, MinuteFrame
 from liqmap.engine.gaps import TOPIC_BITS
+from liqmap.engine.judgement import Judged
+from liqmap.engine.learned import CalibrationFrame, GuardRails
 from liqmap.shm.board import BoardWriter
-from liqmap.shm.layout import OI_VENUES
+from liqmap.shm.layout import CALIBRATION_WINDOWS, OI_VENUES
 from liqmap.shm.plan import Role, symbol_segments
 from liqmap.shm.rows import RowsReader, RowsWriter
 
@@ -34,7 +36,7 @@ _BAR = (
 
 
 class Publication:
-    """The three segments of one symbol that its worker writes."""
+    """The four segments of one symbol that its worker writes."""
 
     def __init__(self, config: Config, symbol: str) -> None:
         """Opens them for writing. Raises SegmentMissing, LayoutMismatch."""
@@ -43,6 +45,8 @@ class Publication:
         self._live: BoardWriter = BoardWriter.open(live.name, live.dtype)
         self._minutes: RowsWriter = RowsWriter.open(minutes.name, minutes.dtype)
         self._recent: RowsWriter = RowsWriter.open(recent.name, recent.dtype)
+        learned = plans[Role.CALIBRATION]
+        self._calibration: BoardWriter = BoardWriter.open(learned.name, learned.dtype)
         self._last_minute = _last(RowsReader.open(minutes.name, minutes.dtype), "sequence", "minute_ms")
         self._last_id = _last(RowsReader.open(recent.name, recent.dtype), "id")[0]
         self._frames = 0
@@ -75,6 +79,23 @@ class Publication:
             _fill_cells(row, frame)
 
         self._minutes.append(fill)
+
+    def calibration(self, learned: CalibrationFrame) -> None:
+        """Show how the tiers' weights are learned, as of the last closed minute."""
+
+        def fill(row: NDArray[Any]) -> None:
+            for name in _LEARNED:
+                row[name] = getattr(learned, name)
+            for name in _RAILS:
+                row["guard_rails"][name] = getattr(learned.guard_rails, name)
+            shown = learned.judged[-CALIBRATION_WINDOWS:]
+            row["judged_count"] = len(shown)
+            row["judged"] = 0
+            for place, judged in enumerate(shown):
+                for name in _JUDGED:
+                    row["judged"][place][name] = getattr(judged, name)
+
+        self._calibration.publish(fill)
 
     def liquidations(self, seen: Iterable[Liquidation]) -> None:
         """Show liquidations in the order of their ids, those that a predecessor showed left out."""
@@ -120,3 +141,6 @@ def _last(rows: RowsReader, *names: str) -> tuple[int, ...]:
 
 
 _FACTS = tuple(Facts.__dataclass_fields__)
+_RAILS = tuple(GuardRails.__dataclass_fields__)
+_JUDGED = tuple(Judged.__dataclass_fields__)
+_LEARNED = tuple(name for name in CalibrationFrame.__dataclass_fields__ if name not in ("guard_rails", "judged"))
