@@ -149,7 +149,7 @@ def model(turnover: float = 0.01) -> InventoryModel:
 
 def test_without_any_reading_the_book_is_one_and_the_first_level_makes_quantities_of_it() -> None:
     one = model()
-    assert one.projection is None
+    assert [one.projection] == [None]
     for _ in range(3):
         one.advance(_minute(one, level_base=NAN, fresh=False))
     assert one.projection is Projection.RELATIVE
