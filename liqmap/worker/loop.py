@@ -91,7 +91,7 @@ class Loop:
         self._window: Window | None = None
         self._doubts_told = 1
         self._beat_ns = 0
-        self._batch = 4 * SMALLEST_BATCH
+        self._batch = min(4 * SMALLEST_BATCH, LARGEST_BATCH)
 
     def run(self) -> None:
         """Work until asked to stop; then what is in the ring is dealt with, for so long as a stop may take."""
