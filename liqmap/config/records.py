@@ -176,6 +176,19 @@ class ModelConfig(_Section, frozen=True):
     pools_per_side: Annotated[int, Meta(ge=1, le=64)] = 12
 
 
+class ZonesConfig(_Section, frozen=True):
+    """Pools followed through time. See docs/model.md."""
+
+    unit_share: Annotated[float, Meta(gt=0, le=1)] = 0.002
+    """Share of a symbol's open interest, in dollars, that makes a weight of 1."""
+    range_pct: Annotated[float, Meta(ge=0.5, le=50)] = 10.0
+    """Pools within this distance of price become zones."""
+    pools: Annotated[int, Meta(ge=1, le=64)] = 24
+    """Pools of each side that are looked at in a minute."""
+    swept_minutes: NotNegative = 240.0
+    """How long a swept zone stays visible."""
+
+
 class CalibrationConfig(_Section, frozen=True):
     """How the weights of the leverage tiers are learned. See docs/model.md."""
 
@@ -241,6 +254,7 @@ class Config(_Section, frozen=True):
         default_factory=lambda: symbol_records({name: {} for name in SHIPPED_SYMBOLS})
     )
     model: ModelConfig = field(default_factory=ModelConfig)
+    zones: ZonesConfig = field(default_factory=ZonesConfig)
     calibration: CalibrationConfig = field(default_factory=CalibrationConfig)
     depth: DepthConfig = field(default_factory=DepthConfig)
     journal: JournalConfig = field(default_factory=JournalConfig)

@@ -11,7 +11,7 @@ from liqmap.domain.enums import GapReason, Kind, Model, PositionSide, TakerSide,
 from liqmap.domain.event import Event
 from liqmap.engine.engine import Engine
 from liqmap.engine.frames import Facts, Liquidation, MinuteFrame
-from liqmap.engine.spec import EngineSpec
+from liqmap.engine.spec import EngineSpec, ZoneRules
 from tests.events import events_array
 
 START_S = 1_700_000_040  # a whole minute
@@ -36,6 +36,7 @@ BTC = EngineSpec(
     realisation=0.0,
     anchor_drift=0.1,
     trigger_clamp_s=2.0,
+    zones=ZoneRules(unit_share=0.002, range_pct=10.0, width_pct=0.5, pools=24, swept_minutes=240.0),
 )
 
 
