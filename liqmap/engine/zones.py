@@ -7,7 +7,7 @@ merge, forgotten ones expire.
   weight  dollars of the pool over the zone unit, a share of the open interest. It says how important a zone is, and no
           dollars are ever made of it: those are the sum of the grid's cells within the zone.
   feed    a pool within its own width of an active zone belongs to it: the zone takes over the pool's place and gains
-          0.3 of what the pool weighs more. Gaining a twentieth or more of its weight it counts as reinforced.
+          0.3 of what the pool weighs more. Gaining a tenth or more of its weight it counts as reinforced.
   touch   price came within the zone. Its place stands still from then on, so that a zone never runs away from the price
           that eats it; it is active again when price has left it by a pool's width.
   sweep   price passed all of it. What was liquidated in its range and side from the begin of the touching minute until
@@ -42,7 +42,7 @@ Floats = NDArray[np.float64]
 LARGEST_WEIGHT: Final = 5.0
 GAIN: Final = 0.3
 """Share of what a pool weighs more than its zone, by which the zone grows in a minute."""
-TOLD_GAIN: Final = 0.05
+TOLD_GAIN: Final = 0.1
 """A gain of less than this share of the weight is no reinforcement worth telling."""
 CREATED_WEIGHT: Final = 0.1
 """A lighter pool makes no zone: it would be forgotten within minutes, and made again."""

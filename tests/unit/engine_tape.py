@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from liqmap.domain.enums import GapReason, Kind, Model, PositionSide, TakerSide, Topic, Venue
 from liqmap.domain.event import Event
 from liqmap.engine.engine import Engine
-from liqmap.engine.frames import Facts, Liquidation, MinuteFrame
+from liqmap.engine.frames import Facts, Liquidation, MinuteFrame, ZonesFrame
 from liqmap.engine.spec import EngineSpec, ZoneRules
 from tests.events import events_array
 
@@ -157,6 +157,9 @@ def digest(frames: list[MinuteFrame]) -> str:
             value = getattr(frame, field.name)
             if isinstance(value, np.ndarray):
                 sha.update(value.tobytes())
+            elif isinstance(value, ZonesFrame):
+                sha.update(value.zones.tobytes() + value.changes.tobytes() + repr(value.counts).encode())
+                sha.update(repr((value.unit_usd, value.post_mortems, value.predicted_usd, value.realised_usd)).encode())
             elif isinstance(value, tuple) and value and isinstance(value[0], Liquidation):
                 sha.update(repr(value).encode())
             else:
