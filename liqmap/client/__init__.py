@@ -54,6 +54,7 @@ from liqmap.client.sheet import (
     PrintedByVenue,
     TraderRatios,
 )
+from liqmap.client.zones import Happening, PostMortem, Zone, ZoneCounts, Zones
 
 __all__ = [
     "BookColumns",
@@ -67,6 +68,7 @@ __all__ = [
     "Freshness",
     "Funding",
     "Gap",
+    "Happening",
     "Incompatible",
     "KeptFrames",
     "Liquidation",
@@ -82,6 +84,7 @@ __all__ = [
     "OpenInterest",
     "OpenInterestOfVenue",
     "OutOfRange",
+    "PostMortem",
     "Price",
     "Prices",
     "PrintedByVenue",
@@ -96,4 +99,7 @@ __all__ = [
     "UnknownSymbol",
     "VenueStatus",
     "Version",
+    "Zone",
+    "ZoneCounts",
+    "Zones",
 ]

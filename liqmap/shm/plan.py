@@ -27,6 +27,7 @@ from liqmap.shm.layout import (
     live_dtype,
     minute_dtype,
     segment_name,
+    zones_dtype,
 )
 from liqmap.shm.ring import create_ring, ring_size
 from liqmap.shm.rows import create_rows, rows_size
@@ -63,6 +64,7 @@ class Role(Enum):
     RECENT = "recent"
     DEPTH = "depth"
     BOOKS = "books"
+    ZONES = "zones"
 
 
 class SegmentKind(Enum):
@@ -129,6 +131,7 @@ def symbol_segments(config: Config, symbol: str) -> tuple[SegmentPlan, ...]:
         SegmentPlan(instance, Role.RECENT, symbol, SegmentKind.ROWS, LIQUIDATION, history.recent_liquidations),
         SegmentPlan(instance, Role.DEPTH, symbol, SegmentKind.BOARD, depth_dtype(depth.buckets)),
         SegmentPlan(instance, Role.BOOKS, symbol, SegmentKind.ROWS, book_dtype(depth.buckets), depth.frames),
+        SegmentPlan(instance, Role.ZONES, symbol, SegmentKind.BOARD, zones_dtype(len(table.leverages))),
     )
 
 

@@ -75,10 +75,10 @@ def roster(effective: Effective, api_fd: int, simulation: Simulation | None) -> 
 
 
 _NO_CONCERN: Final[dict[Phase, frozenset[str]]] = {
-    Phase.INGEST: frozenset({"supervisor", "api", "model", "history", "sim", "symbols"}),
+    Phase.INGEST: frozenset({"supervisor", "api", "model", "zones", "history", "sim", "symbols"}),
     Phase.WORKERS: frozenset({"supervisor", "api", "venues", "ingest", "sim", "symbols", "journal", "capture"}),
-    Phase.API: frozenset({"supervisor", "ingest", "model", "sim", "symbols", "journal", "capture"}),
-    Phase.SIM: frozenset({"supervisor", "api", "model", "history", "ingest", "depth", "journal", "capture"}),
+    Phase.API: frozenset({"supervisor", "ingest", "model", "zones", "sim", "symbols", "journal", "capture"}),
+    Phase.SIM: frozenset({"supervisor", "api", "model", "zones", "history", "ingest", "depth", "journal", "capture"}),
 }
 """Sections whose change a child does not need to be restarted for. Ingest and the API follow changes of the symbols on
 HUP, the API also those of the model (see `learns`); a worker cares for its own symbol only. A section not named here
@@ -86,7 +86,10 @@ concerns everybody."""
 
 
 SERVED_MODEL: Final = ("served", "pool_width_pct", "pools_per_side")
-"""Keys of [model] that only the API reads (pools are found when they are asked for): no worker restarts for them."""
+"""Keys of [model] that the API reads: it finds the pools of an answer when they are asked for."""
+
+ONLY_SERVED: Final = ("served", "pools_per_side")
+"""Those of them that workers, who follow pools as zones, do not read: none restarts for them."""
 
 
 def concern(post: Post, config: Config) -> Mapping[str, Any]:
@@ -98,7 +101,7 @@ def concern(post: Post, config: Config) -> Mapping[str, Any]:
         symbols = tables["symbols"].items()
         tables["symbols"] = {name: (table["instruments"], table["step"]) for name, table in symbols}
     if post.phase is Phase.WORKERS:
-        tables["model"] = {key: value for key, value in tables["model"].items() if key not in SERVED_MODEL}
+        tables["model"] = {key: value for key, value in tables["model"].items() if key not in ONLY_SERVED}
     if post.symbol is not None:
         symbol = config.symbols.get(post.symbol)
         tables["symbols"] = None if symbol is None else msgspec.to_builtins(symbol)
