@@ -32,7 +32,8 @@ from liqmap.shm.plan import Role, create_all
 from liqmap.shm.ring import RingReader, RingWriter
 from liqmap.shm.status import supervisor_beat
 from liqmap.worker.books import OrderBooks
-from liqmap.worker.loop import Loop
+from liqmap.worker.checkpointing import Checkpointing
+from liqmap.worker.loop import Loop, Start
 from liqmap.worker.main import spec_of
 from liqmap.worker.publication import Publication
 from tests.api.stage import Stage, instance_name
@@ -243,8 +244,9 @@ def _worker(config: Config, symbol: str, clock: SystemClock) -> Loop:
     child = Child(symbol, effective, Path("unused"))
     child.clock = clock
     ring = RingReader.open(segment_name(config.daemon.instance, "ring", symbol))
-    engine = Engine(spec_of(effective, symbol))
-    return Loop(child, engine, ring, Publication(config, symbol), OrderBooks(config, symbol))
+    start = Start(Engine(spec_of(effective, symbol)), hole=ring.read > 0, replayed_to=0)
+    publication, books = Publication(config, symbol), OrderBooks(config, symbol)
+    return Loop(child, start, ring, publication, books, Checkpointing(None))
 
 
 def begun(venues: RunningVenues, *symbols: str) -> None:

@@ -6,7 +6,7 @@ EMD (earth mover's distance of the two shapes, in percent of the mark), Pearson 
 reported.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from statistics import median
@@ -15,8 +15,10 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from liqmap.domain.enums import PositionSide
-from liqmap.domain.grid import Window
+from liqmap.backtest.run import end_of, window_of
+from liqmap.domain.enums import Model, PositionSide
+from liqmap.domain.grid import Grid, Window
+from liqmap.engine.frames import MinuteFrame
 from liqmap.store.tables import TruePosition
 
 Floats = NDArray[np.float64]
@@ -99,6 +101,41 @@ def medians(scores: Iterable[TruthScore]) -> TruthScore | None:
     columns = zip(*((s.emd_pct, s.pearson, s.spearman, s.usd_ratio) for s in scores), strict=True)
     found = [[value for value in column if value == value] for column in columns]
     return TruthScore(*(median(column) if column else np.nan for column in found)) if found else None
+
+
+class TruthWatch:
+    """Scores the minutes that end at the times of a truth table, from `from_ms` on; it is read as needed."""
+
+    def __init__(self, positions: Iterable[Positions], models: Sequence[Model], grid: Grid, from_ms: int) -> None:
+        self._positions = iter(positions)
+        self._next = next(self._positions, None)
+        self._grid = grid
+        self._from_ms = from_ms
+        self.scores: dict[Model, list[TruthScore]] = {model: [] for model in models}
+        self.times = 0
+
+    def watch(self, frame: MinuteFrame) -> None:
+        """Score every model on both sides if the truth of that moment is known."""
+        ts_ms, mark = end_of(frame), frame.facts.mark_price
+        while self._next is not None and self._next.ts_ms < ts_ms:
+            self._next = next(self._positions, None)
+        if self._next is None or self._next.ts_ms != ts_ms or ts_ms < self._from_ms or not mark > 0:
+            return
+        self.times += 1
+        truth, window = true_bins(self._next, mark), window_of(frame, self._grid)
+        for model, scores in self.scores.items():
+            said = model_bins(frame.projection_usd[model - 1].astype(np.float64), window, mark)
+            scores.extend(score(said[side], truth[side]) for side in range(2))
+
+    def report(self, model: Model) -> dict[str, float | int | None] | None:
+        """The medians over times and sides, null without any."""
+        found = medians(self.scores[model])
+        if found is None:
+            return None
+        values = (found.emd_pct, found.pearson, found.spearman, found.usd_ratio)
+        names = ("emd_pct", "pearson", "spearman", "usd_ratio")
+        rounded = {name: round(value, 4) if value == value else None for name, value in zip(names, values, strict=True)}
+        return {**rounded, "times": self.times}
 
 
 def _correlation(x: Floats, y: Floats) -> float:

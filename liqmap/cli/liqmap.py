@@ -24,6 +24,7 @@ class Command:
 COMMANDS: Final[Mapping[str, Command]] = {
     "parse": Command("liqmap.cli.parse", "what raw frames of a venue say, as JSON lines"),
     "record": Command("liqmap.cli.record", "listen and keep everything: raw frames and events"),
+    "backtest": Command("liqmap.cli.backtest", "recorded tables through both models, scored where the truth is known"),
     "replay": Command("liqmap.cli.replay", "a journal or a capture through the engine, to frames and a digest"),
 }
 

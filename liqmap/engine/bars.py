@@ -48,6 +48,12 @@ class OpenInterestStep:
     level_base: float
     fresh: bool
 
+    @property
+    def untold(self) -> float:
+        """The part of the minute, 0 to 1, that came after its readings: the mean over them; 1 without any."""
+        ends = [min(max(end, 0.0), 1.0) for _, end, _ in self.spans]
+        return sum(ends) / len(ends) if ends else 1.0
+
 
 @dataclass(frozen=True, slots=True)
 class MinuteBar:

@@ -39,25 +39,18 @@ class Intake:
         self.outbox: list[Liquidation] = []
         self._clamp_s = int(spec.trigger_clamp_s)
         self._mmr = spec.trigger_mmr
-        self._singly: dict[int, Callable[[int, Event, int], None]] = {
-            Kind.LIQUIDATION: self._liquidation,
-            Kind.OPEN_INTEREST: self._open_interest,
-            Kind.OPEN_INTEREST_CHANGE: self._open_interest_change,
-            Kind.GAP: self._gap,
-        }
-        self._is_single = np.zeros(256, dtype=bool)
-        self._is_single[list(self._singly)] = True
 
     def take(self, events: NDArray[np.void], clock_ns: NDArray[np.int64]) -> None:
         """Collect what `events` (EVENT_DTYPE) say; `clock_ns` is engine time at each of them."""
         done = 0
-        for i in np.flatnonzero(self._is_single[events["kind"]]).tolist():
+        for i in np.flatnonzero(_IS_SINGLE[events["kind"]]).tolist():
             sequence, *fields = events[i].item()
             event = Event(*fields)
             if event.kind == Kind.LIQUIDATION:  # it is judged by the prices that came before it, and by no later one
-                self.tape.add(events[done:i])
+                if done < i:
+                    self.tape.add(events[done:i])
                 done = i
-            self._singly[event.kind](sequence, event, int(clock_ns[i]))
+            _SINGLY[event.kind](self, sequence, event, int(clock_ns[i]))
         self.tape.add(events[done:])
         for venue, topic, second in self.tape.doubted():
             self.gaps.missed(venue, topic, second * 1000)
@@ -129,3 +122,15 @@ class Intake:
         from_ms = event.venue_ms if event.venue_ms >= 0 else now_ns // MILLISECOND_NS
         self.gaps.note(event.venue, event.topic, from_ms, event.detail)
         self.completeness.gap(event.venue, event.topic, from_ms, event.detail)
+
+
+_SINGLY: Final[dict[int, Callable[[Intake, int, Event, int], None]]] = {
+    Kind.LIQUIDATION: Intake._liquidation,
+    Kind.OPEN_INTEREST: Intake._open_interest,
+    Kind.OPEN_INTEREST_CHANGE: Intake._open_interest_change,
+    Kind.GAP: Intake._gap,
+}
+"""What is dealt with one by one. Not kept in an Intake: an engine holds nothing that cannot be written down."""
+
+_IS_SINGLE: Final = np.zeros(256, dtype=bool)
+_IS_SINGLE[list(_SINGLY)] = True

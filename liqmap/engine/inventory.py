@@ -15,8 +15,8 @@ Per minute, quantities in base, one side at a time:
              asks for beyond the turnover is entered in the change's own stretch of time.
 
 What is not known:
-  * A minute without a reading of open interest cannot say that the level fell by what was liquidated: what exceeds the
-    turnover waits in `unknown` (as `deferred`) and is settled with the next known change.
+  * A level says nothing of what was liquidated after its reading: that waits in `unknown` (as `deferred`) and is
+    settled with the next known change. A minute without a reading waits as a whole.
   * A level that moves without a known change is a venue that came, left or returned: more of it is unknown, less of it
     closes everything alike.
   * While no level is fresh, and in minutes that nobody saw, the book turns over unseen: what closes becomes unknown.
@@ -207,23 +207,20 @@ class InventoryModel:
     def _turn_over(self, minute: Minute) -> None:
         step = minute.bar.open_interest
         relative = self._level_base != self._level_base
-        settled = relative or step.change_base == step.change_base
+        told = step.change_base == step.change_base and not relative
         book = 1.0 if relative else self._level_base
-        change = step.change_base if step.change_base == step.change_base and not relative else 0.0
+        change = step.change_base if told else 0.0
+        untold = 0.0 if relative else step.untold if told else 1.0
         turnover = self._turnover(minute.bar.volume_base, book)
         if minute.at_volume is None:
             turnover = 0.0
         for side in range(SIDES):
             removed = float(self.at_risk_base[side].sum())
-            if settled:
-                removed += float(self._deferred[side])
-                self.unknown_base[side] -= self._deferred[side]
-                self._deferred[side] = 0.0
-            need = change + removed
-            if not settled and need > turnover:
-                self.unknown_base[side] += need - turnover
-                self._deferred[side] += need - turnover
-                need = turnover
+            waiting = untold * removed
+            settled = float(self._deferred[side]) if told else 0.0
+            self._deferred[side] += waiting - settled
+            self.unknown_base[side] += waiting - settled
+            need = change + settled + removed - waiting
             opened = max(turnover, need)
             self._close(side, opened - need)
             self._open(side, min(turnover, opened), minute.at_volume, minute)
@@ -246,20 +243,22 @@ class InventoryModel:
         return turned if self._level_base != self._level_base else min(turned, volume_base / 2)
 
     def _close(self, side: int, quantity: float) -> None:
-        """Close in proportion to quantity times hazard; what one tier has not, the others close."""
+        """Close in proportion to quantity times hazard; what one tier has not, the others close. What waits to be
+        settled is not there any more and closes nothing."""
         while quantity > 0:
             known = self.known_base[side]
             total = float(known.sum())
             hazard = float((known * self._hazard).sum()) / total if total > 0 else 1.0
-            exposed = float((known * self._hazard).sum()) + float(self.unknown_base[side]) * hazard
+            unknown = float(self.unknown_base[side] - self._deferred[side])
+            exposed = float((known * self._hazard).sum()) + unknown * hazard
             if exposed <= 0:
                 return
             rate = quantity / exposed
             shares = np.minimum(rate * self._hazard, 1.0)
             share = min(rate * hazard, 1.0)
-            closed = float((known * shares).sum()) + float(self.unknown_base[side]) * share
+            closed = float((known * shares).sum()) + unknown * share
             self._scale[side] *= 1.0 - shares
-            self.unknown_base[side] *= 1.0 - share
+            self.unknown_base[side] -= unknown * share
             quantity = quantity - closed if closed < quantity * (1 - TOLERANCE) else 0.0
         self._fold()
 

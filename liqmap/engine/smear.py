@@ -87,19 +87,26 @@ def smear(window: Window, entry_prices: Floats, shares: Floats, sign: int, dista
     last = math.ceil((prices[-1] * (1 - distance * outermost[1]) - low_edge) / step)
     first, last = min(max(first, 0), window.count), min(max(last, 0), window.count)
     edges = low_edge + step * np.arange(first, last + 1)
-    scale = (prices * distance)[:, None]
-    passed = np.interp(sign * (prices[:, None] - edges[None, :]) / scale, _Z, _CDF)
-    if sign > 0:
-        passed = 1.0 - passed
-    below_edge = (amounts[:, None] * passed).sum(axis=0)
-    above = float((amounts * (1.0 - passed[:, -1])).sum())
+    below_edge, above = np.zeros(len(edges)), 0.0
+    for price, amount in zip(prices.tolist(), amounts.tolist(), strict=True):
+        passed = np.interp((edges - price) * (-sign / (price * distance)), _Z, _CDF)
+        if sign > 0:
+            np.subtract(1.0, passed, out=passed)
+        above += amount * (1.0 - float(passed[-1]))
+        passed *= amount
+        below_edge += passed
     return Smear(first, below_edge[1:] - below_edge[:-1], float(below_edge[0]), above)
 
 
 def _coarsened(prices: Floats, shares: Floats, width: float) -> tuple[Floats, Floats]:
     """Entries within `width` of each other drawn together, at their weighted price."""
+    if len(prices) > 1 and prices[-1] - prices[0] < width:
+        total = float(shares.sum())
+        return np.array([float((shares * prices).sum()) / total]), np.array([total])
     groups = np.floor((prices - prices[0]) / width)
-    starts = np.flatnonzero(np.diff(groups, prepend=-1.0))
+    new = np.ones(len(groups), dtype=np.bool_)
+    np.not_equal(groups[1:], groups[:-1], out=new[1:])
+    starts = np.flatnonzero(new)
     if len(starts) == len(prices):
         return prices, shares
     amounts = np.add.reduceat(shares, starts)

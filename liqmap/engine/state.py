@@ -9,7 +9,7 @@ from liqmap.domain.enums import Model, Projection
 from liqmap.domain.grid import Window
 from liqmap.engine.bars import MinuteBar, MinuteTape
 from liqmap.engine.calibration import Calibration
-from liqmap.engine.entries import EntryHistory
+from liqmap.engine.entries import EntryHistory, EntryProfile
 from liqmap.engine.evidence import Evidence, place
 from liqmap.engine.flow import FlowModel
 from liqmap.engine.frames import SIDES, BySide, Floats, Liquidation
@@ -50,6 +50,8 @@ class MapState:
     flow: FlowModel
     inventory: InventoryModel
     zones: Zones
+    placed: tuple[EntryProfile, Placement] | None = None
+    """The last minute's entries and where they went: a reading told at the turn of the minute asks for them again."""
 
     @classmethod
     def around(cls, spec: EngineSpec, price: float) -> "MapState":
@@ -93,21 +95,21 @@ class MapState:
 
     def _minute(self, bar: MinuteBar, minutes: int, entries: EntryHistory, weights: NDArray[np.float64]) -> Minute:
         """The minute with the placements of what was opened in it; the models share them."""
-        at_volume = at_change = None
-        traded = entries.last_minute
-        if traded is not None:
-            at_volume = Placement.of(traded, self.window, self.spec.distances)
-            changed = entries.profile(bar.open_interest.spans)
-            at_change = at_volume if changed is traded else None
-            if changed is not None and at_change is None:
-                at_change = Placement.of(changed, self.window, self.spec.distances)
-        return Minute(bar, minutes, at_volume, at_change, weights)
+        traded, changed = entries.last_minute, entries.profile(bar.open_interest.spans)
+        if traded is None:
+            return Minute(bar, minutes, None, None, weights)
+        before, self.placed = self.placed, (traded, Placement.of(traded, self.window, self.spec.distances))
+        for profile, placement in filter(None, (self.placed, before)):
+            if profile is changed:
+                return Minute(bar, minutes, self.placed[1], placement, weights)
+        at_change = Placement.of(changed, self.window, self.spec.distances) if changed is not None else None
+        return Minute(bar, minutes, self.placed[1], at_change, weights)
 
     def _move(self, window: Window) -> None:
         self.evidence.move(window)
         for model in self.models:
             model.move(window)
-        self.window = window
+        self.window, self.placed = window, None
 
     def known_share(self, open_interest_usd: float) -> KnownShare:
         """How much of the open interest each model can place. Of a map in relative densities nothing is in dollars."""

@@ -23,7 +23,16 @@ from liqmap.shm.layout import RING_HEADER, SEGMENT_HEADER, fingerprint, word_ind
 from liqmap.shm.ordering import fence
 from liqmap.shm.segment import Segment
 
-__all__ = ["RingCounters", "RingReader", "RingWriter", "TakeOver", "create_ring", "ring_counters", "ring_size"]
+__all__ = [
+    "RingCounters",
+    "RingReader",
+    "RingWriter",
+    "TakeOver",
+    "create_ring",
+    "next_sequence",
+    "ring_counters",
+    "ring_size",
+]
 
 DEATHS_TO_QUARANTINE: Final = 2
 SKIP_SHARE: Final = 8
@@ -292,6 +301,26 @@ def ring_counters(segment: Segment) -> RingCounters:
     read, lost = words[_READ], words[_LOST]
     written = words[_WRITTEN]  # after the cursor: pending is never negative
     return RingCounters(written, read, lost, written - read - lost, words[_QUARANTINED])
+
+
+def next_sequence(segment: Segment) -> int:
+    """Sequence of the event that the reader will take next; one more than the newest where it has taken all; 0: nothing
+    was ever written. For a reader-to-be: changes nothing, names no batch. Raises LayoutMismatch."""
+    capacity = _capacity_of(segment)
+    words = segment.words(0, _EVENTS_AT // 8)
+    numbers = segment.words(_EVENTS_AT, capacity * EVENT_BYTES // 8)
+    for attempt in range(SKIP_SHARE):
+        written = words[_WRITTEN]
+        if written == 0:
+            return 0
+        fence()
+        cursor = words[_READ] + words[_LOST]
+        at = min(max(cursor, words[_WRITING] - capacity + attempt * capacity // SKIP_SHARE), written - 1)
+        sequence = numbers[at % capacity * EVENT_BYTES // 8]
+        fence()
+        if at >= words[_WRITING] - capacity:
+            break
+    return sequence + (cursor >= written)
 
 
 def _flat(events: NDArray[Any]) -> NDArray[np.uint8]:

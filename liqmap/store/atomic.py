@@ -12,18 +12,37 @@ def write_atomic(path: Path, content: bytes) -> None:
 
     Raises OSError; the scratch file beside `path` is then removed.
     """
+    scratch = write_scratch(path, content)
+    try:
+        scratch.replace(path)
+    except OSError:
+        scratch.unlink(missing_ok=True)
+        raise
+    sync_directory(path.parent)
+
+
+def write_scratch(path: Path, content: bytes, *, sync: bool = True) -> Path:
+    """The content, whole, in a file beside `path` that may take its place. `sync`: on disk, not only with the kernel.
+
+    Raises OSError; the scratch file is then removed.
+    """
     scratch = path.with_name(f".{path.name}.{os.getpid()}.new")
     try:
         with scratch.open("wb") as file:
             file.write(content)
             file.flush()
-            os.fsync(file.fileno())
-        scratch.replace(path)
+            if sync:
+                os.fsync(file.fileno())
     except OSError:
         scratch.unlink(missing_ok=True)
         raise
-    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    return scratch
+
+
+def sync_directory(directory: Path) -> None:
+    """Names in this directory are on disk at return. Raises OSError."""
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        os.fsync(directory)
+        os.fsync(fd)
     finally:
-        os.close(directory)
+        os.close(fd)

@@ -26,10 +26,10 @@ from liqmap.domain.instrument import Instrument
 from liqmap.logs import fields
 from liqmap.store.journal_format import BatchKind, Contract, Description, batch_header, header_bytes, hole_bytes
 from liqmap.store.journal_keeper import Begun, Ended, Order, Report, start_keeper
-from liqmap.store.journal_reader import JournalEnd, journal_end, symbols_in
+from liqmap.store.journal_reader import HOUR_NS, JournalEnd, journal_end, symbols_in
 
 SUFFIX: Final = ".lqj"
-HOUR_NS: Final = 3_600_000_000_000
+
 _LAST_SYNC_S: Final = 5.0
 _RETRY_NS: Final = 1_000_000_000
 

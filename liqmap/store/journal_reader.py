@@ -7,6 +7,7 @@ reading goes on behind it. Whatever is missing between two events comes as a `Ho
 import calendar
 import gzip
 import logging
+import os
 import re
 import time
 import zlib
@@ -39,6 +40,7 @@ COMPRESSED: Final = ".gz"
 _NAME: Final = re.compile(r"(?P<hour>\d{8}T\d{2})-(?P<first>[0-9a-f]{16})\.lqj(?:\.gz)?")
 _READING_FAULTS: Final = (EOFError, zlib.error, gzip.BadGzipFile)
 _LARGEST_HEADER: Final = 2**20
+HOUR_NS: Final = 3_600_000_000_000
 
 log = logging.getLogger(__name__)
 
@@ -75,6 +77,21 @@ class Loss(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
+class Resume:
+    """From where on a journal is read by somebody who knows what was before.
+
+    `after`: the sequence of the last event that is known, at engine time `at_ns`; 0: none is. Events from before
+    `since_ns`, and files of another `source`, are not of this market. The journal may be written meanwhile: a torn tail
+    is not there yet, and an hour that cannot be read is a loss like any other.
+    """
+
+    after: int
+    at_ns: int
+    since_ns: int
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
 class JournalEnd:
     """Where a symbol's journal ended. `asked`: its writer closed it; else it was killed."""
 
@@ -92,6 +109,12 @@ class JournalFile:
     ended: bool = False
     """True when its writer closed it."""
     description: Description | None = None
+    after: int = 0
+    """Events up to this sequence are not wanted; batches of them are passed over unread."""
+    joins: bool = False
+    """Some batch holds the event `after` or begins behind it: nothing is missing in between."""
+    growing: bool = False
+    """It may be written meanwhile: a torn tail is not there yet."""
 
     def __iter__(self) -> Iterator[Events | Hole]:
         """Its batches in order."""
@@ -121,6 +144,11 @@ class JournalFile:
                 return
             found = read_batch_header(head)
             payload = b""
+            if found is not None and self._is_known(found):
+                fault = _pass_over(stream, found["length"])
+                if not fault:
+                    at += len(head) + found["length"]
+                    continue
             if found is not None and not fault:
                 payload, fault = _read(stream, found["length"])
             if found is not None and not fault and is_whole(head, found["crc"], payload):
@@ -131,10 +159,21 @@ class JournalFile:
             yield from self._behind_damage(at, head + payload + rest, fault or more)
             return
 
+    def _is_known(self, found: dict[str, int]) -> bool:
+        """Whether nothing of a batch is wanted. (An END holds nothing, and says more than where it stands.)"""
+        if found["kind"] == BatchKind.EVENTS:
+            last = found["first_sequence"] + found["count"] - 1
+            self.joins |= last == self.after
+            return last <= self.after
+        return found["kind"] == BatchKind.HOLE and found["first_sequence"] <= self.after
+
     def _batch(self, found: dict[str, int], payload: bytes) -> Iterator[Events | Hole]:
         self.ended = found["kind"] == BatchKind.END
         if found["kind"] == BatchKind.EVENTS:
-            yield Events(np.frombuffer(payload, EVENT_DTYPE))
+            first, last = found["first_sequence"], found["first_sequence"] + found["count"] - 1
+            self.joins |= first - 1 <= self.after <= last
+            events = np.frombuffer(payload, EVENT_DTYPE)
+            yield Events(events if first > self.after else events[self.after - first + 1 :])
         elif found["kind"] == BatchKind.HOLE:
             yield Hole(*np.frombuffer(payload, HOLE_RECORD)[0].item())
 
@@ -146,7 +185,7 @@ class JournalFile:
             whole = _next_whole(rest, begin)
             end = len(rest) if whole is None else whole
             why = fault if whole is None and fault else "a torn batch" if whole is None else "damaged"
-            if end > begin or (whole is None and fault):
+            if (end > begin or (whole is None and fault)) and not (whole is None and self.growing):
                 self._lose(at + begin, end - begin, why)
             if whole is None:
                 return
@@ -167,41 +206,92 @@ class JournalFile:
 class SymbolJournalReader:
     """The journal of one symbol, its files in order. `losses` grows while it is iterated."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, resume: Resume | None = None) -> None:
         self.directory = directory
         self.losses: list[Loss] = []
         self.descriptions: list[Description] = []
+        self.joins = False
+        """It holds the event behind which it was resumed, or the one behind that: nothing is missing in between."""
+        self._resume = resume
         self._last_ns = -1
         self._last_sequence = -1
 
     def __iter__(self) -> Iterator[Events | Hole]:
-        """Batches and holes in order. Raises JournalUnreadable."""
+        """Batches and holes in order. Raises JournalUnreadable, unless it was resumed."""
         self._last_ns = self._last_sequence = -1
-        for path in journal_files(self.directory):
+        if self._resume is not None and self._resume.after > 0:
+            self._last_ns, self._last_sequence = self._resume.at_ns, self._resume.after
+        for path in (
+            journal_files(self.directory) if self._resume is None else _files_from(self.directory, self._resume)
+        ):
             file = JournalFile(path)
-            for item in file:
-                if isinstance(item, Hole):
-                    self._last_sequence = -1
-                    yield item
-                    continue
-                hole = self._before(item.events)
-                if hole is not None:
-                    yield hole
-                self._last_ns = int(item.events["receive_ns"][-1])
-                self._last_sequence = int(item.events["sequence"][-1])
-                yield item
+            try:
+                yield from self._of_file(file)
+            except JournalUnreadable as error:
+                if self._resume is None:
+                    raise
+                size = path.stat().st_size if path.exists() else 0
+                log.error("an hour of the journal is lost", extra=fields(file=path, reason=str(error)))  # noqa: TRY400
+                self.losses.append(Loss(path, 0, size, str(error)))
             self.losses += file.losses
             if file.description is not None:
                 self.descriptions.append(file.description)
 
+    def _of_file(self, file: JournalFile) -> Iterator[Events | Hole]:
+        if self._resume is not None:
+            file.after, file.growing = self._resume.after, file.path.suffix != COMPRESSED
+        for item in file:
+            self.joins |= file.joins
+            if isinstance(item, Hole):
+                self._last_sequence = -1
+                yield item
+                continue
+            events = self._wanted(file, item.events)
+            if len(events) == 0:
+                continue
+            hole = self._before(events)
+            if hole is not None:
+                yield hole
+            self._last_ns = int(events["receive_ns"][-1])
+            self._last_sequence = int(events["sequence"][-1])
+            yield Events(events)
+        self.joins |= file.joins
+
+    def _wanted(self, file: JournalFile, events: NDArray[np.void]) -> NDArray[np.void]:
+        if self._resume is None:
+            return events
+        told = file.description.source if file.description is not None else ""
+        if told != self._resume.source:
+            raise JournalUnreadable(f"{file.path}: it is of a {told or 'nameless'} market")
+        if len(events) and int(events["receive_ns"][0]) < self._resume.since_ns:
+            return events[events["receive_ns"] >= self._resume.since_ns]
+        return events
+
     def _before(self, events: NDArray[np.void]) -> Hole | None:
-        """What is missing before these, when numbers of one epoch do not follow each other."""
+        """What is missing before these, when numbers of one epoch do not follow each other. Where another epoch begins
+        its ingest tells what is missing, unless what was known before is not in the journal at all."""
         first = int(events["sequence"][0])
         missing = first - self._last_sequence - 1
         same_epoch = first >> SEQUENCE_EPOCH_SHIFT == self._last_sequence >> SEQUENCE_EPOCH_SHIFT
-        if self._last_sequence < 0 or missing == 0 or not same_epoch:
+        if self._last_sequence < 0 or missing == 0:
             return None
-        return Hole(self._last_ns, int(events["receive_ns"][0]), missing)
+        if same_epoch:
+            return Hole(self._last_ns, int(events["receive_ns"][0]), missing)
+        unseen = self._resume is not None and self._last_sequence == self._resume.after and not self.joins
+        return Hole(self._last_ns, int(events["receive_ns"][0]), -1) if unseen else None
+
+
+def _files_from(directory: Path, resume: Resume) -> Iterator[Path]:
+    """The files in which something of interest may be; one that was compressed meanwhile by its new name."""
+    if not directory.is_dir():
+        return
+    files = journal_files(directory)
+    firsts = [int(path.name.partition("-")[2][:16], 16) for path in files]
+    begin = max((place for place, first in enumerate(firsts) if first <= resume.after), default=0)
+    for path in files[begin:]:
+        if file_hour_ms(path) * 1_000_000 + HOUR_NS <= resume.since_ns:
+            continue
+        yield path if path.exists() else path.with_name(path.name + COMPRESSED)
 
 
 def symbols_in(directory: Path) -> list[str]:
@@ -280,6 +370,15 @@ def _read(stream: BinaryIO, size: int) -> tuple[bytes, str]:
             return b"", f"the compressed data is damaged ({error}), all behind it is lost"
         return b"".join(pieces), f"the compressed data is damaged ({error}), all behind it is lost"
     return b"".join(pieces), ""
+
+
+def _pass_over(stream: BinaryIO, size: int) -> str:
+    """Leave out `size` bytes; when the compression is damaged, in words why they are not there."""
+    try:
+        stream.seek(size, os.SEEK_CUR)
+    except _READING_FAULTS as error:
+        return f"the compressed data is damaged ({error}), all behind it is lost"
+    return ""
 
 
 def _next_whole(rest: bytes, begin: int) -> int | None:

@@ -67,7 +67,7 @@ class RecordedLiquidation(NamedTuple):
 
 
 class TruePosition(NamedTuple):
-    """One position at one time, where positions are known."""
+    """One position at one time, where positions are known; NaN: no price liquidates it."""
 
     ts_ms: int
     position_side: PositionSide
@@ -209,7 +209,7 @@ _LIQUIDATION: Final[Columns] = {
 _TRUTH: Final[Columns] = {
     "ts_ms": _Column(_time_ms),
     "position_side": _Column(_side),
-    "liquidation_price": _Column(_positive),
+    "liquidation_price": _Column(_positive_or_unknown),
     "qty_base": _Column(_positive),
 }
 

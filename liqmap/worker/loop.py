@@ -1,7 +1,8 @@
 """The worker's loop: take a batch from the ring, apply it, show what came of it, commit, see to the order books, beat.
 
 The order makes a death harmless: what was shown before the commit is recognised by its sequence when the same batch
-comes again, what was not shown is made again. There are no threads; an idle worker sleeps between looks at the ring.
+comes again, what was not shown is made again. A checkpoint is written behind the commit, so that it never knows of an
+event that comes again. There are no threads; an idle worker sleeps between looks at the ring.
 """
 
 import logging
@@ -12,18 +13,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from liqmap.child import Child
-from liqmap.domain.enums import GapReason, Kind
-from liqmap.domain.event import EVENT_DTYPE, Event
 from liqmap.domain.grid import Window
 from liqmap.engine.engine import Engine
 from liqmap.logs import fields
 from liqmap.shm.ring import RingReader
 from liqmap.worker.books import OrderBooks
+from liqmap.worker.checkpointing import Checkpointing
+from liqmap.worker.gap_events import gap_before
 from liqmap.worker.publication import Publication
 
 BATCH_EVENTS: Final = 4096
 SHORTEST_NAP_S: Final = 0.001
 LONGEST_NAP_S: Final = 0.02
+LAST_TURNS_S: Final = 2.0
+"""So long a worker that is asked to stop goes on while events wait."""
 BEAT_EVERY_NS: Final = 200_000_000
 SECOND_NS: Final = 1_000_000_000
 
@@ -46,20 +49,38 @@ class LivePace:
         return True
 
 
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Where a worker begins. `hole`: events are missing between what its engine knows and the ring's cursor.
+    `replayed_to`: sequence up to which what comes from the ring was taken from the journal already, 0: nothing was."""
+
+    engine: Engine
+    hole: bool
+    replayed_to: int
+
+
 class Loop:
     """One symbol's worker at work."""
 
     def __init__(
-        self, child: Child, engine: Engine, ring: RingReader, publication: Publication, books: OrderBooks
+        self,
+        child: Child,
+        start: Start,
+        ring: RingReader,
+        publication: Publication,
+        books: OrderBooks,
+        checkpointing: Checkpointing,
     ) -> None:
         self._child = child
-        self._engine = engine
+        self._engine = start.engine
         self._ring = ring
         self._publication = publication
         self._books = books
         self._pace = LivePace(int(max(1.0, child.mode.speed) * SECOND_NS))
         self._lost = ring.lost
-        self._hole = ring.read > 0  # what a predecessor took, and what was set aside, is not in this map
+        self._hole = start.hole
+        self._replayed_to = start.replayed_to
+        self._checkpointing = checkpointing
         self._overruns = 0
         self._minutes = 0
         self._window: Window | None = None
@@ -67,7 +88,8 @@ class Loop:
         self._beat_ns = 0
 
     def run(self) -> None:
-        """Work until asked to stop."""
+        """Work until asked to stop; then what is in the ring is dealt with, for so long as a stop may take."""
+        self._show_live()
         nap_s = SHORTEST_NAP_S
         while not self._child.should_stop():
             if self.turn():
@@ -75,14 +97,23 @@ class Loop:
             else:
                 self._child.stop.wait(nap_s)
                 nap_s = min(2 * nap_s, LONGEST_NAP_S)
+        until_ns = self._child.clock.monotonic_ns() + int(LAST_TURNS_S * SECOND_NS)
+        while self._child.clock.monotonic_ns() < until_ns and self.turn():
+            pass
+        self._checkpointing.keep(self._engine, sync=True)
 
     def turn(self) -> bool:
         """Deal with what is in the ring, at most one batch, and with the newest depth board; False: nothing was new."""
         events = self._ring.take(BATCH_EVENTS)
         busy = len(events) > 0
         if busy:
-            self._deal_with(self._after_losses(events))
+            minutes = self._minutes
+            events = self._unknown(events)
+            if len(events):
+                self._deal_with(self._after_losses(events))
             self._ring.commit()
+            if self._minutes > minutes:
+                self._checkpointing.keep(self._engine)
         busy |= self._books.turn(self._engine.tick_ns)
         self._beat(idle=not busy)
         return busy
@@ -96,9 +127,18 @@ class Loop:
         self._tell_of_window()
         self._tell_of_doubts()
         if self._pace.due(self._engine.tick_ns):
-            live = self._engine.live()
-            if live is not None and live.facts.as_of_ns >= 0:  # a market that never spoke has no map
-                self._publication.live(live, self._ring.lost)
+            self._show_live()
+
+    def _show_live(self) -> None:
+        live = self._engine.live()
+        if live is not None and live.facts.as_of_ns >= 0:  # a market that never spoke has no map
+            self._publication.live(live, self._ring.lost)
+
+    def _unknown(self, events: NDArray[np.void]) -> NDArray[np.void]:
+        """The events, without those that came from the journal already: it was read while they were written."""
+        if int(events["sequence"][0]) > self._replayed_to:
+            return events
+        return events[events["sequence"] > np.uint64(self._replayed_to)]
 
     def _tell_of_window(self) -> None:
         """Log where the map lies when that changes; a window that the arrays cannot hold whole is a warning."""
@@ -123,8 +163,8 @@ class Loop:
     def _after_losses(self, events: NDArray[np.void]) -> NDArray[np.void]:
         """The events, behind a GAP event when others are missing in front of them (overrun, or set aside)."""
         lost = self._ring.lost - self._lost
-        if lost:
-            self._lost += lost
+        self._lost += lost
+        if lost and int(events["sequence"][0]) != self._replayed_to + 1:  # else they came from the journal
             self._overruns += 1
             self._hole = True
             log.warning("the ring was overrun: events are lost", extra=fields(lost=lost, lost_in_all=self._lost))
@@ -143,19 +183,6 @@ class Loop:
             engine_ns=self._engine.engine_ns,
             sequence=self._engine.sequence,
             lag_events=self._ring.pending,
-            errors=self._overruns + self._engine.held_back + self._books.passed_over,
+            errors=sum((self._overruns, self._engine.held_back, self._books.passed_over, self._checkpointing.failures)),
             work=self._minutes,
         )
-
-
-def gap_before(events: NDArray[np.void], since_ns: int) -> NDArray[np.void]:
-    """One GAP event that says: between `since_ns` (-1: unknown) and the first of `events`, events were lost."""
-    first_ns = int(events["receive_ns"][0])
-    gap = Event(
-        receive_ns=first_ns,
-        venue_ms=(since_ns if since_ns >= 0 else first_ns) // 1_000_000,
-        detail=first_ns // 1_000_000,
-        kind=Kind.GAP,
-        side=GapReason.OVERRUN,
-    )
-    return np.frombuffer(gap.packed(int(events["sequence"][0])), dtype=EVENT_DTYPE)

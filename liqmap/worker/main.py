@@ -10,15 +10,16 @@ from numpy.typing import NDArray
 
 from liqmap.child import Child, open_child
 from liqmap.config import ConfigError, Effective
-from liqmap.engine.engine import Engine
 from liqmap.engine.spec import EngineSpec, ZoneRules
 from liqmap.logs import fields
 from liqmap.shm.plan import Role, symbol_segments
 from liqmap.shm.ring import RingReader
 from liqmap.worker.books import OrderBooks
-from liqmap.worker.loop import Loop
+from liqmap.worker.checkpointing import Checkpointing
+from liqmap.worker.loop import Loop, Start
 from liqmap.worker.margins import tier_mmr
 from liqmap.worker.publication import Publication
+from liqmap.worker.recovery import Recovery
 
 log = logging.getLogger(__name__)
 
@@ -40,13 +41,20 @@ def run(child: Child, symbol: str) -> None:
     """The whole life of a worker inside its child surroundings. Raises ConfigError."""
     if symbol not in child.config.symbols:
         raise ConfigError(f"symbols.{symbol}: is not configured")
-    engine = Engine(spec_of(child.effective, symbol))
+    spec = spec_of(child.effective, symbol)
     publication, books = Publication(child.config, symbol), OrderBooks(child.config, symbol)
     plan = next(plan for plan in symbol_segments(child.config, symbol) if plan.role is Role.RING)
+    recovery = Recovery(child, spec, publication, plan.name)
+    recovery.run()
+    if child.should_stop():
+        return
     ring = RingReader.open(plan.name)
-    _take_over(child, ring, symbol)
-    log.info("begins with an empty map", extra=fields(symbol=symbol, pending=ring.pending))
-    Loop(child, engine, ring, publication, books).run()
+    _take_over(child, ring, symbol, recovery)
+    continues = recovery.continues()
+    if recovery.engine.born_ns < 0:
+        log.info("begins with an empty map", extra=fields(symbol=symbol, pending=ring.pending))
+    start = Start(recovery.engine, hole=not continues, replayed_to=recovery.replayed_to)
+    Loop(child, start, ring, publication, books, Checkpointing(recovery.store)).run()
 
 
 def spec_of(effective: Effective, symbol: str) -> EngineSpec:
@@ -79,10 +87,12 @@ def spec_of(effective: Effective, symbol: str) -> EngineSpec:
     )
 
 
-def _take_over(child: Child, ring: RingReader, symbol: str) -> None:
+def _take_over(child: Child, ring: RingReader, symbol: str, recovery: Recovery) -> None:
     """Say how the predecessor ended; put a batch that killed two workers on disk, where people can look at it."""
     found = ring.take_over
     if len(found.set_aside):
+        numbers = found.set_aside["sequence"]
+        recovery.set_aside.note(int(numbers[0]), int(numbers[-1]))
         path: Path | str
         try:
             path = keep_batch(found.set_aside, child.paths.lib_dir / "quarantine", symbol)

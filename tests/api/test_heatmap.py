@@ -13,7 +13,17 @@ from tests.api.stage import MARKS, STALE_AFTER_MS, Stage
 FIELDS = {
     *("symbol", "as_of_ms", "age_ms", "stale", "source", "gaps", "mark_price", "price_step", "prices", "long_usd"),
     *("short_usd", "long_intensity", "short_intensity", "evidence_long_usd", "evidence_short_usd", "tiers"),
-    *("long_pools", "short_pools", "coverage", "unknown_usd", "realisation", "meta", "stats"),
+    *(
+        "long_pools",
+        "short_pools",
+        "coverage",
+        "unknown_usd",
+        "unknown_long_usd",
+        "unknown_short_usd",
+        "realisation",
+        "meta",
+        "stats",
+    ),
 }
 
 
@@ -173,3 +183,11 @@ def test_amounts_are_in_the_unit_of_their_name(web: FlaskClient, set_: Stage, cl
         assert sum(venue["base"] for venue in oi["per_venue"].values()) == oi["open_interest_base"]
         body = ask(web, symbol=symbol)
         assert body["stats"]["long_usd"] == pytest.approx(sum(body["long_usd"]), rel=1e-3)
+
+
+def test_each_model_is_asked_for_by_its_name_and_the_configured_one_without(web: FlaskClient) -> None:
+    found = {model: ask(web, model=model) for model in ("inventory", "flow")}
+    assert ask(web)["long_usd"] == found["inventory"]["long_usd"]
+    assert [body["meta"]["model"] for body in found.values()] == ["inventory", "flow"]
+    for side in ("long_usd", "short_usd"):
+        assert 0 < sum(found["flow"][side]) < 0.2 * sum(found["inventory"][side])

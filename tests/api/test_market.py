@@ -163,7 +163,7 @@ def test_sums_completeness_and_saturation_by_venue(web: FlaskClient, set_: Stage
         per_venue = sum(venue[f"{side}_usd"] for venue in body["per_venue"].values())
         assert per_venue == body[f"liquidated_{side}_usd"]
     assert (body["minutes"], body["gap_minutes"]) == (7, 2)
-    assert body["model"]["name"] == "flow" and body["model"]["projection_unit"] == "usd"
+    assert body["model"]["name"] == "inventory" and body["model"]["projection_unit"] == "usd"
     assert body["calibration"] is None and body["zones"] is None and body["realisation"] is None
 
 

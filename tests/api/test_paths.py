@@ -119,7 +119,7 @@ def test_repeated_overlong_and_contradicting_parameters(web: FlaskClient) -> Non
 
 
 def test_a_model_that_is_not_there_is_named_as_such(web: FlaskClient) -> None:
-    error = web.get("/liq_heatmap_v2?model=momentum").get_json()["error"]
+    error = web.get("/liq_heatmap_v2?model=magic").get_json()["error"]
     assert (error["param"], error["allowed"]) == ("model", ["inventory", "flow"])
 
 

@@ -13,7 +13,8 @@ from typing import Any
 from numpy.typing import NDArray
 
 from liqmap.config import Effective, RunMode, parse, paths, write_effective
-from liqmap.domain.enums import Kind, PositionSide, TakerSide, Topic, Venue
+from liqmap.config.records import JournalConfig
+from liqmap.domain.enums import Kind, PositionSide, Source, TakerSide, Topic, Venue
 from liqmap.domain.event import Event
 from liqmap.shm.board import BoardReader
 from liqmap.shm.faults import NeverPublished
@@ -21,6 +22,7 @@ from liqmap.shm.plan import Holding, Role, create_all, symbol_segments
 from liqmap.shm.ring import RingWriter, ring_counters
 from liqmap.shm.rows import RowsReader
 from liqmap.shm.status import Beat, read_heartbeats
+from liqmap.store.journal import Journals
 
 ROOT = Path(__file__).resolve().parents[2]
 SYMBOL = "BTC"
@@ -37,7 +39,7 @@ class Stage:
             "daemon": {"instance": f"t{os.getpid()}{secrets.token_hex(3)}", "var_dir": str(directory / "var")},
             "symbols": {SYMBOL: {"buckets": 2048, **(changes or {})}},
             "ingest": {"ring_events": 4096},
-            "history": {"minute_columns": 32, "recent_liquidations": 1024},
+            "history": {"minute_columns": 128, "recent_liquidations": 16384},
         }
         self.config = parse(raw)
         self.paths = paths(self.config)
@@ -50,6 +52,22 @@ class Stage:
         self.ring = RingWriter.open(self.plans[Role.RING].name)
         self.processes: list[subprocess.Popen[bytes]] = []
         self.sequence = 1 << 40
+        self.journals: Journals | None = None
+        self.said: list[bytes] = []
+        """Everything that was written."""
+
+    def keep_journal(self) -> None:
+        """From now on events are in a journal before they are in the ring."""
+        source = Source(self.effective.mode.source)
+        settings = JournalConfig(compress=False)
+        self.journals = Journals(self.paths.lib_dir / "journal", settings, self.config.daemon.instance, source)
+
+    def restart_daemon(self) -> None:
+        """What an ordered stop and a later start do to what the worker sees: other memory, another ingest."""
+        self.holding.retire_all()
+        self.holding = create_all(self.config)
+        self.ring = RingWriter.open(self.plans[Role.RING].name)
+        self.sequence = ((self.sequence >> 40) + 1) << 40
 
     def spawn(self, program: tuple[str, ...] = ("-m", "liqmap.worker")) -> subprocess.Popen[bytes]:
         """Start a worker as the supervisor would."""
@@ -64,7 +82,11 @@ class Stage:
         """Number the events and put them into the ring, as ingest would."""
         first = self.sequence + 1
         self.sequence += len(events)
-        self.ring.write(b"".join(event.packed(first + i) for i, event in enumerate(events)))
+        packed = b"".join(event.packed(first + i) for i, event in enumerate(events))
+        if self.journals is not None:
+            self.journals.of(SYMBOL).append(first, packed)
+        self.ring.write(packed)
+        self.said.append(packed)
 
     def live(self) -> NDArray[Any] | None:
         """The newest live frame, None: never published."""
@@ -97,6 +119,8 @@ class Stage:
             if process.poll() is None:
                 process.send_signal(signal.SIGKILL)
             process.communicate(timeout=DEADLINE_S)
+        if self.journals is not None:
+            self.journals.close()
         self.holding.retire_all()
 
 

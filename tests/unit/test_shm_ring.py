@@ -14,7 +14,7 @@ from liqmap.domain.event import Event
 from liqmap.shm.board import create_board
 from liqmap.shm.faults import LayoutMismatch
 from liqmap.shm.layout import DIRECTORY, RING_HEADER, SEGMENT_HEADER, word_indexes
-from liqmap.shm.ring import RingReader, RingWriter, create_ring, ring_counters
+from liqmap.shm.ring import RingReader, RingWriter, create_ring, next_sequence, ring_counters
 from liqmap.shm.segment import Segment
 from tests.events import events_array
 from tests.numbered import numbered, numbers_of
@@ -158,6 +158,24 @@ def test_a_second_death_at_the_same_sequence_sets_the_batch_aside(segment: Segme
     assert numbers_of(third.take(100)) == [5, 6, 7, 8]
     assert (third.quarantined, third.read, third.lost, third.pending) == (3, 5, 0, 4)
     third.commit()
+    assert RingReader(segment).take_over.deaths == 0
+
+
+def test_who_comes_later_can_see_where_the_ring_goes_on_without_taking_it_over(segment: Segment) -> None:
+    assert next_sequence(segment) == 0, "nothing was ever written"
+    writer, first = RingWriter(segment), int(numbered(0, 1)["sequence"][0])
+    writer.write(numbered(100, 5))
+    reader = RingReader(segment)
+    reader.take(2)
+    assert next_sequence(segment) == first + 100, "what is taken and not committed comes again"
+    reader.commit()
+    assert next_sequence(segment) == first + 102
+    reader.take(3)
+    reader.commit()
+    assert next_sequence(segment) == first + 105, "all was taken: whatever comes is newer"
+    writer.write(numbered(105, CAPACITY + 3))
+    assert next_sequence(segment) == first + 108, "three were overrun"
+    assert (reader.lost, reader.take_over.deaths) == (0, 0)
     assert RingReader(segment).take_over.deaths == 0
 
 
