@@ -18,6 +18,7 @@ from liqmap.domain.zone import ACTIVE_ZONES, KEPT_CHANGES, SWEPT_ZONES
 from liqmap.engine.engine import Engine
 from liqmap.engine.frames import MinuteFrame, ZonesFrame
 from liqmap.engine.zones import Zone
+from tests.events import events_array
 from tests.unit.engine_tape import (
     BTC,
     INVENTORY,
@@ -32,6 +33,7 @@ from tests.unit.engine_tape import (
     quiet,
     run,
     stream,
+    tick,
 )
 
 LONG, SHORT = PositionSide.LONG, PositionSide.SHORT
@@ -265,7 +267,9 @@ def test_a_swept_zone_is_shown_for_its_time_and_then_gone() -> None:
 
 
 def test_forgotten_zones_expire_when_they_are_light() -> None:
-    frames = run([*quiet(BUILT)], 60 * (BUILT + 700) + 2, LIVELY)[1]
+    engine, frames = run(quiet(BUILT), 60 * BUILT + 2, LIVELY)
+    minutes = [tick(60 * minute + 3) for minute in range(BUILT + 1, BUILT + 901)]
+    frames += engine.apply(events_array(minutes, engine.sequence + 1))
     ids = of(frames[BUILT - 1], LONG)["id"]
     assert len(ids) and len(of(frames[-1], LONG)) == 0
     changes = zones_of(frames[-1]).changes
