@@ -58,10 +58,10 @@ class Ground:
         return cls(prices[cells], inventory.usd_within(side, cells), evidence.usd[side, cells], pools)
 
     def pools(self, rules: ZoneRules, least_usd: float) -> tuple[Pool, ...]:
-        """The pools of at least so many dollars, richest first."""
+        """The pools of at least so many dollars, richest first; tiers are summed in them."""
         return find_pools(
             self.prices[self.near],
-            self.tiers_usd[:, self.near],
+            self.tiers_usd[:, self.near].sum(axis=0, keepdims=True),
             self.evidence_usd[self.near],
             width_pct=rules.width_pct,
             limit=rules.pools,
