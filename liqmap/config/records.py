@@ -156,6 +156,10 @@ class SymbolConfig(_Section, frozen=True):
     """A file of maintenance-margin brackets, relative to the configuration file; None: the shipped table."""
 
 
+POOL_WIDTH_PCT = 0.5
+"""How far a bucket may lie from the seed of its pool, per cent: in an answer's pools, and in those that are followed."""
+
+
 class ModelConfig(_Section, frozen=True):
     """The engine. See docs/model.md for each number."""
 
@@ -172,7 +176,7 @@ class ModelConfig(_Section, frozen=True):
     anchor_drift: Share = 0.1
     """The window moves when price is this share of the anchor away from it."""
     trigger_clamp_s: Positive = 2.0
-    pool_width_pct: Positive = 0.5
+    pool_width_pct: Positive = POOL_WIDTH_PCT
     pools_per_side: Annotated[int, Meta(ge=1, le=64)] = 12
 
 
@@ -183,6 +187,7 @@ class ZonesConfig(_Section, frozen=True):
     """Share of a symbol's open interest, in dollars, that makes a weight of 1."""
     range_pct: Annotated[float, Meta(ge=0.5, le=50)] = 10.0
     """Pools within this distance of price become zones."""
+    width_pct: Positive = POOL_WIDTH_PCT
     pools: Annotated[int, Meta(ge=1, le=64)] = 24
     """Pools of each side that are looked at in a minute."""
     swept_minutes: NotNegative = 240.0

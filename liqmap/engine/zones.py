@@ -56,7 +56,11 @@ ID_ROOM: Final = 256
 """Zones that one minute makes at most; an id is the minute since 1970 times this, and a number."""
 CHANGE_ROOM: Final = 4096
 
-_SOURCES: Final = {source.name.lower(): source for source in ZoneSource}
+_SOURCES: Final = {
+    "evidence": ZoneSource.EVIDENCE,
+    "projection": ZoneSource.PROJECTION,
+    "both": ZoneSource.BOTH,
+}
 _UNKNOWN: Final = float("nan")
 
 

@@ -86,10 +86,7 @@ concerns everybody."""
 
 
 SERVED_MODEL: Final = ("served", "pool_width_pct", "pools_per_side")
-"""Keys of [model] that the API reads: it finds the pools of an answer when they are asked for."""
-
-ONLY_SERVED: Final = ("served", "pools_per_side")
-"""Those of them that workers, who follow pools as zones, do not read: none restarts for them."""
+"""Keys of [model] that only the API reads (pools are found when they are asked for): no worker restarts for them."""
 
 
 def concern(post: Post, config: Config) -> Mapping[str, Any]:
@@ -101,7 +98,7 @@ def concern(post: Post, config: Config) -> Mapping[str, Any]:
         symbols = tables["symbols"].items()
         tables["symbols"] = {name: (table["instruments"], table["step"]) for name, table in symbols}
     if post.phase is Phase.WORKERS:
-        tables["model"] = {key: value for key, value in tables["model"].items() if key not in ONLY_SERVED}
+        tables["model"] = {key: value for key, value in tables["model"].items() if key not in SERVED_MODEL}
     if post.symbol is not None:
         symbol = config.symbols.get(post.symbol)
         tables["symbols"] = None if symbol is None else msgspec.to_builtins(symbol)

@@ -80,7 +80,7 @@ def spec_of(effective: Effective, symbol: str) -> EngineSpec:
         zones=ZoneRules(
             unit_share=zones.unit_share,
             range_pct=zones.range_pct,
-            width_pct=model.pool_width_pct,
+            width_pct=zones.width_pct,
             pools=zones.pools,
             swept_minutes=zones.swept_minutes,
         ),
