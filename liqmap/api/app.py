@@ -12,12 +12,15 @@ from liqmap.api import (
     errors,
     health,
     heatmap,
+    intensity_heatmap,
     liquidations,
     market,
     open_interest,
     order_books,
     statistics,
     symbols,
+    zone_heatmap,
+    zones,
 )
 from liqmap.api.answers import BYTES_HEADERS
 from liqmap.api.memo import Memo
@@ -28,7 +31,10 @@ from liqmap.config import Config
 MODULES: Final[tuple[Callable[[Serving], tuple[Resource[Any], ...]], ...]] = (
     health.resources,
     symbols.resources,
+    intensity_heatmap.resources,
     heatmap.resources,
+    zones.resources,
+    zone_heatmap.resources,
     liquidations.resources,
     open_interest.resources,
     market.resources,

@@ -9,14 +9,15 @@ from numpy.typing import NDArray
 
 from liqmap.api.answers import common, data
 from liqmap.api.encode import known, whole_dollars
-from liqmap.api.errors import InvalidParameter, NotReady
+from liqmap.api.errors import NotReady
+from liqmap.api.leverage import LEVERAGE_PARAMETERS, chosen_tiers, leverages_in_order
 from liqmap.api.parameters import Choice, Flag, Number, Table
 from liqmap.api.resource import Resource, Serving
 from liqmap.client import Newest, Snapshot
 from liqmap.client.words import no_price_yet
 from liqmap.config import ModelConfig
 from liqmap.domain.blend import EVIDENCE_SHARE, PROJECTION_SHARE, Blend, blend
-from liqmap.domain.pools import Pool, find_pools
+from liqmap.domain.pools import EVIDENCE_ROOM, Pool, find_pools
 
 PATH: Final = "/liq_heatmap_v2"
 SIDES: Final = ("long", "short")
@@ -60,22 +61,11 @@ def _table(serving: Serving) -> Table[HeatmapQuery]:
             Number("range_pct", "half width around the mark price, percent", 10.0, low=0.5, high=50.0),
             Number("min_notional_usd", "pools of fewer dollars are left out of long_pools and short_pools", 0.0),
             Choice("model", "the projection model", served, choices=MODELS),
-            Number("min_leverage", "only tiers of at least this leverage are projected", low=1.0, high=500.0),
-            Number("max_leverage", "only tiers of at most this leverage are projected", low=1.0, high=500.0),
+            *LEVERAGE_PARAMETERS,
             Flag("tiers", "1 adds by_tier: the projection of each tier", False),
         ),
-        check=_leverages_in_order,
+        check=leverages_in_order,
     )
-
-
-def _leverages_in_order(query: HeatmapQuery) -> None:
-    low, high = query.min_leverage, query.max_leverage
-    if low is not None and high is not None and low > high:
-        raise InvalidParameter(
-            f"min_leverage must not be above max_leverage, which is {high:.15g}",
-            param="min_leverage",
-            allowed={"minimum": 1.0, "maximum": high},
-        )
 
 
 class _Side(NamedTuple):
@@ -90,7 +80,7 @@ def body(snapshot: Snapshot, query: HeatmapQuery, model: ModelConfig) -> dict[st
     """The answer without its age. Raises NotReady while no price is known, InvalidParameter when no tier is left."""
     if snapshot.mark_price is None:
         raise NotReady(no_price_yet(snapshot.symbol))
-    chosen = _chosen_tiers(snapshot, query)
+    chosen = chosen_tiers(snapshot.symbol, snapshot.leverages, query)
     projection, evidence = snapshot.projection_usd[:, chosen], snapshot.evidence_usd
     total = projection.sum(axis=1)
     blended = blend(snapshot.projection_shape[:, chosen].sum(axis=1), evidence)
@@ -117,7 +107,7 @@ def body(snapshot: Snapshot, query: HeatmapQuery, model: ModelConfig) -> dict[st
         "unknown_long_usd": snapshot.unknown_by_side_usd[0],
         "unknown_short_usd": snapshot.unknown_by_side_usd[1],
         "realisation": snapshot.realisation,
-        "meta": _meta(snapshot, query, chosen, blended),
+        "meta": {**_meta(snapshot, query, chosen, blended), "pools": _rule(model)},
         "stats": _stats(snapshot, sides),
     }
     if query.tiers:
@@ -130,19 +120,8 @@ def body(snapshot: Snapshot, query: HeatmapQuery, model: ModelConfig) -> dict[st
     return answer
 
 
-def _chosen_tiers(snapshot: Snapshot, query: HeatmapQuery) -> NDArray[np.intp]:
-    low = 0.0 if query.min_leverage is None else query.min_leverage
-    high = np.inf if query.max_leverage is None else query.max_leverage
-    chosen = np.flatnonzero((snapshot.leverages >= low) & (snapshot.leverages <= high))
-    if len(chosen) == 0:
-        param = "min_leverage" if query.max_leverage is None else "max_leverage"
-        allowed = [float(leverage) for leverage in snapshot.leverages]
-        raise InvalidParameter(f"{snapshot.symbol} has no leverage tier in that range", param=param, allowed=allowed)
-    return chosen
-
-
 def _pools(
-    snapshot: Snapshot, side: _Side, chosen: NDArray[np.intp], query: HeatmapQuery, model: ModelConfig
+    snapshot: Snapshot, side: _Side, chosen: list[int], query: HeatmapQuery, model: ModelConfig
 ) -> list[dict[str, Any]]:
     found = find_pools(
         snapshot.prices,
@@ -154,6 +133,16 @@ def _pools(
     )
     leverages = [f"{leverage:g}" for leverage in snapshot.leverages[chosen]]
     return [_pool(pool, side, leverages, snapshot.projection_known) for pool in found]
+
+
+def _rule(model: ModelConfig) -> dict[str, Any]:
+    """How pools are made and ranked."""
+    return {
+        "ranking": "dollars, with places kept for evidence-only pools",
+        "limit_per_side": model.pools_per_side,
+        "evidence_share": EVIDENCE_ROOM,
+        "width_pct": model.pool_width_pct,
+    }
 
 
 def _pool(pool: Pool, side: _Side, leverages: list[str], projection_known: bool) -> dict[str, Any]:
@@ -172,7 +161,7 @@ def _pool(pool: Pool, side: _Side, leverages: list[str], projection_known: bool)
     }
 
 
-def _meta(snapshot: Snapshot, query: HeatmapQuery, chosen: NDArray[np.intp], blended: Blend) -> dict[str, Any]:
+def _meta(snapshot: Snapshot, query: HeatmapQuery, chosen: list[int], blended: Blend) -> dict[str, Any]:
     """What one has to know to read the numbers."""
     return {
         "model": query.model,

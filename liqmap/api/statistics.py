@@ -1,7 +1,8 @@
 """/liq_stats: what was counted, what the map sums up to, and how complete each venue's liquidations are."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from flask import Response
 
@@ -11,10 +12,12 @@ from liqmap.api.encode import known
 from liqmap.api.market import venues_of
 from liqmap.api.parameters import Table
 from liqmap.api.resource import Resource, Serving
-from liqmap.client import Calibration, LiquidationStats, MinuteHistory, Newest, NotYet, PrintedByVenue
+from liqmap.api.zones import counted
+from liqmap.client import Calibration, LiquidationStats, MinuteHistory, Newest, NotYet, PrintedByVenue, Zones
 
 PATH = "/liq_stats"
 _SIDES = ("long", "short")
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,28 +35,36 @@ def resources(serving: Serving) -> tuple[Resource[Any], ...]:
             found = serving.client.liquidation_stats(query.symbol)
             kept = serving.client.minute_history(query.symbol)
             now = Newest(found.snapshot.version, found.snapshot.freshness)
-            learned = _learned(serving, query.symbol)
-            return now, body(found, kept, learned, venues_of(serving, query.symbol), serving.config.model.served)
+            learned = _if_there(lambda: serving.client.calibration(query.symbol))
+            zones = _if_there(lambda: serving.client.zones(query.symbol))
+            wanted = venues_of(serving, query.symbol)
+            return now, body(found, kept, (learned, zones), wanted, serving.config.model.served)
 
-        return data(serving, PATH, query, serving.client.newest(query.symbol), build)
+        newest = serving.client.newest(query.symbol)
+        return data(serving, PATH, query, newest, build, _if_there(lambda: serving.client.zones_version(query.symbol)))
 
     table = Table(StatisticsQuery, (serving.symbol_parameter(serving.default_symbol),))
     words = "liquidations counted, sums of the map, completeness and saturation by venue, minutes with gaps"
     return (Resource(PATH, "/v2/liq_stats", words, table, answer),)
 
 
-def _learned(serving: Serving, symbol: str) -> Calibration | None:
-    """None before a minute is closed."""
+def _if_there(read: Callable[[], T]) -> T | None:
+    """What is there; None: no minute has closed yet."""
     try:
-        return serving.client.calibration(symbol)
+        return read()
     except NotYet:
         return None
 
 
 def body(
-    found: LiquidationStats, kept: MinuteHistory, learned: Calibration | None, wanted: frozenset[str], model: str
+    found: LiquidationStats,
+    kept: MinuteHistory,
+    of_the_minute: tuple[Calibration | None, Zones | None],
+    wanted: frozenset[str],
+    model: str,
 ) -> dict[str, Any]:
-    """The answer without its age. What this version does not compute (zones) is null."""
+    """The answer without its age. Calibration and zones are null before a minute has closed."""
+    learned, zones = of_the_minute
     snapshot = found.snapshot
     projected, evidence = snapshot.projection_usd.sum(axis=(1, 2)), snapshot.evidence_usd.sum(axis=1)
     return {
@@ -88,7 +99,7 @@ def body(
             },
         },
         "calibration": short(learned),
-        "zones": None,
+        "zones": None if zones is None else _zones(zones),
         "history_frames": kept.frames,
         "history": {
             "from_ms": kept.from_ms,
@@ -96,6 +107,24 @@ def body(
             "gap_minutes": kept.gap_minutes,
             "lost_minutes": kept.lost_minutes,
             "feed_gap_minutes": {venue: dict(topics) for venue, topics in kept.feed_gap_minutes.items()},
+        },
+    }
+
+
+def _zones(zones: Zones) -> dict[str, Any]:
+    """How many there are, by side and state, and what happened to them since their state began."""
+    return {
+        "zones_ms": zones.zones_ms,
+        "unit_usd": None if zones.unit_usd is None else known(zones.unit_usd, 2),
+        **{
+            side: {
+                **{
+                    state: sum(zone.side == side and zone.state == state for zone in zones.zones)
+                    for state in ("active", "touched", "swept")
+                },
+                "since_start": counted(zones.counts[side]),
+            }
+            for side in _SIDES
         },
     }
 

@@ -29,6 +29,8 @@ class FrameDigest:
 def _bytes_of(value: Any) -> Iterator[bytes]:
     if isinstance(value, bool | int | np.integer):
         yield struct.pack("<q", value)
+    elif value is None:
+        yield b"nothing "
     elif isinstance(value, float | np.floating):
         # One bit pattern for unknown: NaNs differ in bits that mean nothing.
         yield struct.pack("<d", float(value)) if value == value else b"unknown "

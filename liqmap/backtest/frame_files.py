@@ -3,6 +3,7 @@
 Columns carry the names of the fields of a frame (docs/layout.md, MINUTE): `minute_ms`, `open` …, `projection_usd` and
 `evidence_usd` as [frame, side, cell], float32 dollars. A file holds at most FRAMES frames and one window: the price of
 cell i is (first_bucket[0] + i) × step[0]. Liquidations are in the columns `liquidation_*`, one row each.
+Zones are not among them.
 """
 
 import dataclasses
@@ -51,7 +52,7 @@ def _columns(frames: list[MinuteFrame]) -> dict[str, Any]:
         for field in dataclasses.fields(Facts)
     }
     for field in dataclasses.fields(MinuteFrame):
-        if field.name not in ("facts", "liquidations"):
+        if field.name not in ("facts", "liquidations", "zones"):
             columns[field.name] = np.stack([np.asarray(getattr(frame, field.name)) for frame in frames])
     rows = [liquidation for frame in frames for liquidation in frame.liquidations]
     for field in dataclasses.fields(Liquidation):

@@ -55,6 +55,7 @@ from liqmap.client.sheet import (
     PrintedByVenue,
     TraderRatios,
 )
+from liqmap.client.zones import Happening, PostMortem, Zone, ZoneCounts, Zones
 
 __all__ = [
     "BookColumns",
@@ -70,6 +71,7 @@ __all__ = [
     "Freshness",
     "Funding",
     "Gap",
+    "Happening",
     "Incompatible",
     "JudgedWindow",
     "KeptFrames",
@@ -86,6 +88,7 @@ __all__ = [
     "OpenInterest",
     "OpenInterestOfVenue",
     "OutOfRange",
+    "PostMortem",
     "Price",
     "Prices",
     "PrintedByVenue",
@@ -101,4 +104,7 @@ __all__ = [
     "UnknownSymbol",
     "VenueStatus",
     "Version",
+    "Zone",
+    "ZoneCounts",
+    "Zones",
 ]

@@ -13,6 +13,7 @@ from liqmap.client import health, maps, sheet
 from liqmap.client import kept as kept_on_disk
 from liqmap.client import liquidations as recent_rows
 from liqmap.client import margins as margin_tables
+from liqmap.client import zones as zone_boards
 from liqmap.client.attachment import Attachment
 from liqmap.client.faults import ClientError, UnknownSymbol
 from liqmap.client.order_books import OrderBooks
@@ -82,6 +83,7 @@ class Client:
         self._recent: dict[str, Attachment[recent_rows.RecentReader]] = {}
         self._minutes: dict[str, Attachment[sheet.MinutesReader]] = {}
         self._calibrations: dict[str, Attachment[calibrations.CalibrationReader]] = {}
+        self._zones: dict[str, Attachment[zone_boards.ZonesReader]] = {}
         self._lock = threading.Lock()
         self._clock_row: tuple[float, ClockRow] | None = None
         self._feeds_seen: tuple[tuple[int, int, bool], feed_boards.Feeds] | None = None
@@ -181,6 +183,17 @@ class Client:
         """The closed minutes that are kept. Raises NotYet, Busy, Incompatible."""
         return self._minutes_of(symbol).read(sheet.history)
 
+    def zones(self, symbol: str) -> zone_boards.Zones:
+        """The zones as they were when the last minute closed. Raises NotYet (also: no minute closed yet), Busy,
+        Incompatible."""
+        facts, newest, _ = self._facts(symbol)
+        board, row = self._zones_of(symbol).read(zone_boards.ZonesReader.newest)
+        return zone_boards.zones(symbol, board, row, newest, known(facts["mark_price"]))
+
+    def zones_version(self, symbol: str) -> tuple[int, int]:
+        """Generation and number of the newest publication of zones: changes when a minute closes. Raises NotYet."""
+        return self._zones_of(symbol).read(zone_boards.ZonesReader.version)
+
     def liquidations(
         self,
         symbol: str,
@@ -270,8 +283,9 @@ class Client:
     def close(self) -> None:
         """Let go of all shared memory."""
         attachments: list[Attachment[Any]] = [self._status, self._directory, self._processes, self._feeds]
-        by_symbol = (self._live, self._recent, self._minutes, self._calibrations)
-        for attachment in [*attachments, *(each for known_ones in by_symbol for each in known_ones.values())]:
+        for by_symbol in (self._live, self._recent, self._minutes, self._calibrations, self._zones):
+            attachments += by_symbol.values()
+        for attachment in attachments:
             attachment.close()
         self.books.close()
 
@@ -293,6 +307,9 @@ class Client:
 
     def _minutes_of(self, symbol: str) -> Attachment[sheet.MinutesReader]:
         return self._attached(self._minutes, "minutes", symbol, sheet.MinutesReader)
+
+    def _zones_of(self, symbol: str) -> Attachment[zone_boards.ZonesReader]:
+        return self._attached(self._zones, "zones", symbol, zone_boards.ZonesReader)
 
     def _facts(self, symbol: str) -> tuple[NDArray[Any], Newest, Timing]:
         facts, generation = self._live_of(symbol).read(lambda live: (live.facts(), live.generation))

@@ -156,6 +156,10 @@ class SymbolConfig(_Section, frozen=True):
     """A file of maintenance-margin brackets, relative to the configuration file; None: the shipped table."""
 
 
+POOL_WIDTH_PCT = 0.5
+"""How far a bucket may lie from the seed of its pool, per cent: in the pools of answers and in those followed."""
+
+
 class ModelConfig(_Section, frozen=True):
     """The engine. See docs/model.md for each number."""
 
@@ -172,8 +176,22 @@ class ModelConfig(_Section, frozen=True):
     anchor_drift: Share = 0.1
     """The window moves when price is this share of the anchor away from it."""
     trigger_clamp_s: Positive = 2.0
-    pool_width_pct: Positive = 0.5
+    pool_width_pct: Positive = POOL_WIDTH_PCT
     pools_per_side: Annotated[int, Meta(ge=1, le=64)] = 12
+
+
+class ZonesConfig(_Section, frozen=True):
+    """Pools followed through time. See docs/model.md."""
+
+    unit_share: Annotated[float, Meta(gt=0, le=1)] = 0.002
+    """Share of a symbol's open interest, in dollars, that makes a weight of 1."""
+    range_pct: Annotated[float, Meta(ge=0.5, le=50)] = 10.0
+    """Pools within this distance of price become zones."""
+    width_pct: Positive = POOL_WIDTH_PCT
+    pools: Annotated[int, Meta(ge=1, le=64)] = 24
+    """Pools of each side that are looked at in a minute."""
+    swept_minutes: NotNegative = 240.0
+    """How long a swept zone stays visible."""
 
 
 class CalibrationConfig(_Section, frozen=True):
@@ -241,6 +259,7 @@ class Config(_Section, frozen=True):
         default_factory=lambda: symbol_records({name: {} for name in SHIPPED_SYMBOLS})
     )
     model: ModelConfig = field(default_factory=ModelConfig)
+    zones: ZonesConfig = field(default_factory=ZonesConfig)
     calibration: CalibrationConfig = field(default_factory=CalibrationConfig)
     depth: DepthConfig = field(default_factory=DepthConfig)
     journal: JournalConfig = field(default_factory=JournalConfig)

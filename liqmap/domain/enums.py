@@ -163,3 +163,32 @@ class Model(IntEnum):
 
     FLOW = 1
     INVENTORY = 2
+
+
+class ZoneState(IntEnum):
+    """How far a zone has come (engine.zones)."""
+
+    ACTIVE = 1
+    TOUCHED = 2
+    """Price is within it, or came there and has not left it by more than a pool's width."""
+    SWEPT = 3
+    """Price passed all of it; it stays visible for a while, with what became of it."""
+
+
+class ZoneSource(IntEnum):
+    """What the dollars of a zone are: the words of domain.pools, as numbers."""
+
+    EVIDENCE = 1
+    PROJECTION = 2
+    BOTH = 3
+
+
+class ZoneChange(IntEnum):
+    """What happened to a zone."""
+
+    CREATED = 1
+    REINFORCED = 2
+    TOUCHED = 3
+    SWEPT = 4
+    EXPIRED = 5
+    MERGED = 6

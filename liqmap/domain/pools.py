@@ -60,10 +60,10 @@ def find_pools(
     evidence = np.nan_to_num(np.asarray(evidence_usd, dtype=np.float64))
     total = tiers.sum(axis=0) + evidence
     pools = [
-        _pool(prices, tiers, evidence, members)
+        _pool(prices, tiers, evidence, total, members)
         for members in _memberships(np.asarray(prices, dtype=np.float64), total, width_pct / 100)
+        if total[members].sum() >= min_notional_usd
     ]
-    pools = [pool for pool in pools if pool.notional_usd >= min_notional_usd]
     return rank(pools, limit)
 
 
@@ -102,9 +102,14 @@ def _memberships(prices: NDArray[np.float64], total: NDArray[np.float64], width:
     return pools
 
 
-def _pool(prices: Floats, tiers: NDArray[np.float64], evidence: NDArray[np.float64], members: NDArray[np.intp]) -> Pool:
-    by_tier = tiers[:, members].sum(axis=1)
-    dollars = tiers[:, members].sum(axis=0) + evidence[members]
+def _pool(
+    prices: Floats,
+    tiers: NDArray[np.float64],
+    evidence: NDArray[np.float64],
+    total: NDArray[np.float64],
+    members: NDArray[np.intp],
+) -> Pool:
+    by_tier, dollars = tiers[:, members].sum(axis=1), total[members]
     evidence_usd, projected_usd = float(evidence[members].sum()), float(by_tier.sum())
     notional_usd = evidence_usd + projected_usd
     return Pool(

@@ -181,6 +181,7 @@ class Engine:
         if learned is not None:
             self.weights, factors = learned
             state.inventory.retier(factors)
+        state.follow_zones(bar, tape, minutes, heard=heard)
 
     # -- frames --------------------------------------------------------------------------------------------------
 
@@ -211,6 +212,7 @@ class Engine:
             projection_usd=projection,
             evidence_usd=evidence,
             liquidations=tuple(tape.liquidations),
+            zones=self._state.zones.frame() if self._state else None,
         )
 
     def _nothing(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

@@ -103,6 +103,24 @@ class LiveFrame:
 
 
 @dataclass(frozen=True, slots=True)
+class ZonesFrame:
+    """The zones at the end of a minute, active ones before swept ones, longs before shorts.
+
+    `zones` and `changes` are rows of domain.zone; `unit_usd` are the dollars of a weight of 1, NaN: unknown. By side:
+    `counts` of each ZoneChange, and of the sweeps whose time of counting is over and was heard whole, how many there
+    were, what was predicted and what was liquidated; all since the state began.
+    """
+
+    unit_usd: float
+    counts: tuple[tuple[int, ...], ...]
+    post_mortems: tuple[int, ...]
+    predicted_usd: tuple[float, ...]
+    realised_usd: tuple[float, ...]
+    zones: NDArray[np.void]
+    changes: NDArray[np.void]
+
+
+@dataclass(frozen=True, slots=True)
 class MinuteFrame:
     """One closed minute: its bar, its gaps, and the map at its end, `projection_usd[model, side, cell]` (tiers summed).
 
@@ -124,3 +142,5 @@ class MinuteFrame:
     projection_usd: Floats
     evidence_usd: Floats
     liquidations: tuple[Liquidation, ...]
+    zones: ZonesFrame | None
+    """None: no map was laid out yet."""

@@ -105,6 +105,10 @@ class InventoryModel:
         """(side, tier, cell) dollars at the trigger price; a copy."""
         return self._raw * self._scale[:, :, None] * self._prices
 
+    def usd_within(self, side: int, cells: slice) -> Floats:
+        """(tier, cell) dollars of some cells of one side; a copy."""
+        return np.asarray(self._raw[side, :, cells] * self._scale[side, :, None] * self._prices[cells])
+
     @property
     def outside_usd(self) -> Floats:
         """(side, tier, end) dollars beyond the window, at the price of its edge; a copy."""

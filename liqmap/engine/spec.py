@@ -21,6 +21,19 @@ def significant(value: float) -> float:
 
 
 @dataclass(frozen=True, slots=True)
+class ZoneRules:
+    """How zones are made: `unit_share` of the open interest in dollars weighs 1, pools within `range_pct` of price are
+    followed, `width_pct` is how far a bucket may lie from the seed of its pool, `pools` how many pools of a side are
+    looked at in a minute; swept zones stay for `swept_minutes`."""
+
+    unit_share: float
+    range_pct: float
+    width_pct: float
+    pools: int
+    swept_minutes: float
+
+
+@dataclass(frozen=True, slots=True)
 class EngineSpec:
     """One symbol's engine. Prices in quote currency, times in seconds, shares 0..1; tuples run over leverage tiers.
 
@@ -45,6 +58,7 @@ class EngineSpec:
     realisation: float
     anchor_drift: float
     trigger_clamp_s: float
+    zones: ZoneRules
 
     def __post_init__(self) -> None:
         if not len(self.leverages) == len(self.weights) == len(self.mmr):

@@ -17,6 +17,7 @@ from liqmap.engine.inventory import InventoryModel
 from liqmap.engine.model import Minute, ProjectionModel, traversed
 from liqmap.engine.smear import Placement
 from liqmap.engine.spec import MINUTE_MS, EngineSpec
+from liqmap.engine.zones import Zones
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +49,7 @@ class MapState:
     evidence: Evidence
     flow: FlowModel
     inventory: InventoryModel
+    zones: Zones
     placed: tuple[EntryProfile, Placement] | None = None
     """The last minute's entries and where they went: a reading told at the turn of the minute asks for them again."""
 
@@ -55,7 +57,7 @@ class MapState:
     def around(cls, spec: EngineSpec, price: float) -> "MapState":
         """An empty map around a price."""
         window = spec.window(price)
-        return cls(spec, window, Evidence(window), FlowModel(spec, window), InventoryModel(spec, window))
+        return cls(spec, window, Evidence(window), FlowModel(spec, window), InventoryModel(spec, window), Zones(spec))
 
     @property
     def models(self) -> tuple[ProjectionModel, ...]:
@@ -86,6 +88,10 @@ class MapState:
             model.advance(minute)
         if calibration is not None:
             calibration.expect(self.inventory, bar.close - bar.open)
+
+    def follow_zones(self, bar: MinuteBar, tape: MinuteTape, minutes: int, *, heard: bool) -> None:
+        """Zones, after everything else of the minute; `heard`: all its liquidations were."""
+        self.zones.follow(bar, minutes, tape.liquidations, (self.window, self.inventory, self.evidence), heard=heard)
 
     def _minute(self, bar: MinuteBar, minutes: int, entries: EntryHistory, weights: NDArray[np.float64]) -> Minute:
         """The minute with the placements of what was opened in it; the models share them."""

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from liqmap.domain import event
+from liqmap.domain import event, zone
 from liqmap.shm import layout
 
 _SECTIONS: Final = (
@@ -63,6 +63,7 @@ _SECTIONS: Final = (
     ("Payload of `feeds`", ("FEEDS", "VENUE_ROW", "LINK_ROW", "TOPIC_ROW", "GAP_ROW", "REASON_ROW", "MARGIN_ROW"), ""),
     ("Rows of `recent.SYM`", ("LIQUIDATION",), ""),
     ("Inside `calibration.SYM`", ("JUDGED_ROW", "GUARD_RAILS"), ""),
+    ("Inside `zones.SYM`", ("ZONE_CHANGE",), ""),
     ("Inside `depth.SYM` and `books.SYM`", ("BOOK_STANDING", "BOOK_MEANS"), ""),
 )
 
@@ -72,12 +73,14 @@ _SIZED: Final[tuple[tuple[str, str, Callable[[int, int], np.dtype[Any]]], ...]] 
     ("Payload of `depth.SYM`", "depth_dtype", lambda _tiers, buckets: layout.depth_dtype(buckets)),
     ("Rows of `books.SYM`", "book_dtype", lambda _tiers, buckets: layout.book_dtype(buckets)),
     ("Payload of `calibration.SYM`", "calibration_dtype", lambda tiers, _buckets: layout.calibration_dtype(tiers)),
+    ("Payload of `zones.SYM`", "zones_dtype", lambda tiers, _buckets: layout.zones_dtype(tiers)),
+    ("Rows of zones inside it", "zone_dtype", lambda tiers, _buckets: zone.zone_dtype(tiers)),
 )
 
 
 def document() -> str:
     """The whole of docs/layout.md."""
-    words = _words_of(layout) | _words_of(event)
+    words = _words_of(layout) | _words_of(event) | _words_of(zone)
     lines = [
         "# Shared memory, byte by byte",
         "",
@@ -94,7 +97,7 @@ def document() -> str:
             dtype = getattr(layout, name, None) or getattr(event, name)
             lines += _table(name, dtype, words)
     for title, function, dtype_of in _SIZED:
-        doc = " ".join(inspect.cleandoc(getattr(layout, function).__doc__ or "").split())
+        doc = " ".join(inspect.cleandoc((getattr(layout, function, None) or getattr(zone, function)).__doc__).split())
         lines += [f"## {title}", "", doc, "", "T: leverage tiers, B: buckets, as configured for the symbol.", ""]
         lines += _sized_table(function, dtype_of, words)
     return "\n".join(lines).rstrip() + "\n"

@@ -21,6 +21,7 @@ Segments are named `liqmap.<instance>.<role>[.<symbol>]`:
 | depth.SYM    | ingest     | board of `depth_dtype`: the order books of all venues now             |
 | books.SYM    | worker     | rows of `book_dtype`, one per order-book frame                        |
 | calibration.SYM | worker  | board of `calibration_dtype`: how the tiers' weights are learned      |
+| zones.SYM    | worker     | board of `zones_dtype`: the zones at the end of the last minute        |
 """
 
 import hashlib
@@ -28,10 +29,11 @@ from typing import Any, Final
 
 import numpy as np
 
-from liqmap.domain.enums import Model, Venue
+from liqmap.domain.enums import Model, Venue, ZoneChange
+from liqmap.domain.zone import KEPT_CHANGES, MOST_ZONES, ZONE_CHANGE, zone_dtype
 
 MAGIC: Final = 0x3150414D5149_4C  # "LIQMAP1" read as little-endian bytes
-LAYOUT_VERSION: Final = 6
+LAYOUT_VERSION: Final = 7
 
 SEGMENT_LIVE: Final = 1
 SEGMENT_RETIRED: Final = 2
@@ -531,6 +533,31 @@ def book_dtype(buckets: int) -> np.dtype[np.void]:
             ("summed", BOOK_MEANS),  # over the venues, while all wanted books were whole
             ("venues", BOOK_MEANS, (BOOK_VENUES,)),
             ("cells", "<f2", (BOOK_VENUES, 2, buckets)),
+        ]
+    )
+
+
+ZONE_CHANGES: Final = len(ZoneChange)
+"""What can happen to a zone, by domain.enums.ZoneChange, less one."""
+
+
+def zones_dtype(tiers: int) -> np.dtype[np.void]:
+    """The zones of one symbol at the end of a closed minute, active ones before swept ones, longs before shorts, and
+    the newest of what happened to zones, oldest first. Rows beyond `count` and `change_count` are zero."""
+    return np.dtype(
+        [
+            ("minute_ms", "<i8"),  # the minute that closed
+            ("sequence", "<u8"),  # last event contained
+            ("count", "<u8"),
+            ("change_count", "<u8"),
+            ("unit_usd", "<f8"),  # dollars of a weight of 1 now; NaN: unknown
+            ("counts", "<u8", (2, ZONE_CHANGES)),  # by side and kind, how often it happened since the state began
+            ("post_mortems", "<u8", (2,)),  # sweeps whose time of counting is over and was heard whole …
+            ("predicted_usd", "<f8", (2,)),  # … what stood there in all …
+            ("realised_usd", "<f8", (2,)),  # … and what was liquidated
+            ("leverages", "<f8", (tiers,)),
+            ("zones", zone_dtype(tiers), (MOST_ZONES,)),
+            ("changes", ZONE_CHANGE, (KEPT_CHANGES,)),
         ]
     )
 

@@ -28,6 +28,7 @@ from liqmap.shm.layout import (
     live_dtype,
     minute_dtype,
     segment_name,
+    zones_dtype,
 )
 from liqmap.shm.ring import create_ring, ring_size
 from liqmap.shm.rows import create_rows, rows_size
@@ -65,6 +66,7 @@ class Role(Enum):
     DEPTH = "depth"
     BOOKS = "books"
     CALIBRATION = "calibration"
+    ZONES = "zones"
 
 
 class SegmentKind(Enum):
@@ -133,6 +135,7 @@ def symbol_segments(config: Config, symbol: str) -> tuple[SegmentPlan, ...]:
         SegmentPlan(instance, Role.DEPTH, symbol, SegmentKind.BOARD, depth_dtype(depth.buckets)),
         SegmentPlan(instance, Role.BOOKS, symbol, SegmentKind.ROWS, book_dtype(depth.buckets), depth.frames),
         SegmentPlan(instance, Role.CALIBRATION, symbol, SegmentKind.BOARD, calibration),
+        SegmentPlan(instance, Role.ZONES, symbol, SegmentKind.BOARD, zones_dtype(len(table.leverages))),
     )
 
 

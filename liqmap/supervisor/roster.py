@@ -75,10 +75,10 @@ def roster(effective: Effective, api_fd: int, simulation: Simulation | None) -> 
 
 
 _NO_CONCERN: Final[dict[Phase, frozenset[str]]] = {
-    Phase.INGEST: frozenset({"supervisor", "api", "model", "history", "sim", "symbols"}),
+    Phase.INGEST: frozenset({"supervisor", "api", "model", "zones", "history", "sim", "symbols"}),
     Phase.WORKERS: frozenset({"supervisor", "api", "venues", "ingest", "sim", "symbols", "journal", "capture"}),
-    Phase.API: frozenset({"supervisor", "ingest", "model", "sim", "symbols", "journal", "capture"}),
-    Phase.SIM: frozenset({"supervisor", "api", "model", "history", "ingest", "depth", "journal", "capture"}),
+    Phase.API: frozenset({"supervisor", "ingest", "model", "zones", "sim", "symbols", "journal", "capture"}),
+    Phase.SIM: frozenset({"supervisor", "api", "model", "zones", "history", "ingest", "depth", "journal", "capture"}),
 }
 """Sections whose change a child does not need to be restarted for. Ingest and the API follow changes of the symbols on
 HUP, the API also those of the model (see `learns`); a worker cares for its own symbol only. A section not named here

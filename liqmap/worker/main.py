@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from liqmap.child import Child, open_child
 from liqmap.config import ConfigError, Effective
-from liqmap.engine.spec import EngineSpec
+from liqmap.engine.spec import EngineSpec, ZoneRules
 from liqmap.logs import fields
 from liqmap.shm.plan import Role, symbol_segments
 from liqmap.shm.ring import RingReader
@@ -59,7 +59,7 @@ def run(child: Child, symbol: str) -> None:
 
 def spec_of(effective: Effective, symbol: str) -> EngineSpec:
     """What the configuration says about one symbol's engine. Raises ConfigError."""
-    table, model = effective.config.symbols[symbol], effective.config.model
+    table, model, zones = effective.config.symbols[symbol], effective.config.model, effective.config.zones
     return EngineSpec(
         symbol=symbol,
         step=table.step,
@@ -77,6 +77,13 @@ def spec_of(effective: Effective, symbol: str) -> EngineSpec:
         realisation=effective.config.calibration.realisation,
         anchor_drift=model.anchor_drift,
         trigger_clamp_s=model.trigger_clamp_s,
+        zones=ZoneRules(
+            unit_share=zones.unit_share,
+            range_pct=zones.range_pct,
+            width_pct=zones.width_pct,
+            pools=zones.pools,
+            swept_minutes=zones.swept_minutes,
+        ),
     )
 
 

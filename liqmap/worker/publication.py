@@ -1,4 +1,4 @@
-"""What a worker shows to readers: the live board, one row per closed minute, the newest liquidations, what was learned.
+"""What a worker shows to readers: the live board, a row per closed minute, zones, liquidations, what was learned.
 
 Nothing is shown twice, also after a restart: rows carry the sequence of the event they end with, and what is not newer
 than the last row found in shared memory was shown by the predecessor. Of the minutes that one TICK closed (after a hole
@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from liqmap.config import Config
-from liqmap.engine.frames import Facts, Liquidation, LiveFrame, MinuteFrame
+from liqmap.engine.frames import Facts, Liquidation, LiveFrame, MinuteFrame, ZonesFrame
 from liqmap.engine.gaps import TOPIC_BITS
 from liqmap.engine.judgement import Judged
 from liqmap.engine.learned import CalibrationFrame, GuardRails
@@ -34,6 +34,8 @@ _BAR = (
     "minute_at_risk_usd",
 )
 
+_ZONE_SUMS = ("unit_usd", "counts", "post_mortems", "predicted_usd", "realised_usd")
+
 
 class Publication:
     """The four segments of one symbol that its worker writes."""
@@ -41,12 +43,14 @@ class Publication:
     def __init__(self, config: Config, symbol: str) -> None:
         """Opens them for writing. Raises SegmentMissing, LayoutMismatch."""
         plans = {plan.role: plan for plan in symbol_segments(config, symbol)}
-        live, minutes, recent = plans[Role.LIVE], plans[Role.MINUTES], plans[Role.RECENT]
+        live, minutes, recent, zones = (plans[role] for role in (Role.LIVE, Role.MINUTES, Role.RECENT, Role.ZONES))
         self._live: BoardWriter = BoardWriter.open(live.name, live.dtype)
         self._minutes: RowsWriter = RowsWriter.open(minutes.name, minutes.dtype)
         self._recent: RowsWriter = RowsWriter.open(recent.name, recent.dtype)
         learned = plans[Role.CALIBRATION]
         self._calibration: BoardWriter = BoardWriter.open(learned.name, learned.dtype)
+        self._zones: BoardWriter = BoardWriter.open(zones.name, zones.dtype)
+        self._leverages = config.symbols[symbol].leverages
         self._last_minute = _last(RowsReader.open(minutes.name, minutes.dtype), "sequence", "minute_ms")
         self._last_id = _last(RowsReader.open(recent.name, recent.dtype), "id")[0]
         self._frames = 0
@@ -64,7 +68,7 @@ class Publication:
         self._live.publish(fill)
 
     def minute(self, frame: MinuteFrame, lost_events: int) -> None:
-        """Show a closed minute, unless a predecessor did."""
+        """Show a closed minute and its zones, unless a predecessor did."""
         place = (frame.facts.sequence, frame.facts.minute_ms)
         if place <= self._last_minute:
             return
@@ -79,6 +83,24 @@ class Publication:
             _fill_cells(row, frame)
 
         self._minutes.append(fill)
+        if frame.zones is not None:
+            self._show_zones(frame.facts, frame.zones)
+
+    def _show_zones(self, facts: Facts, shown: ZonesFrame) -> None:
+        def fill(board: NDArray[Any]) -> None:
+            board["minute_ms"], board["sequence"] = facts.minute_ms, facts.sequence
+            for name in _ZONE_SUMS:
+                board[name] = getattr(shown, name)
+            board["leverages"] = self._leverages
+            for count, rows, values in (
+                ("count", "zones", shown.zones),
+                ("change_count", "changes", shown.changes),
+            ):
+                board[count] = len(values)
+                board[rows][: len(values)] = values
+                board[rows][len(values) :] = np.zeros((), board[rows].dtype)
+
+        self._zones.publish(fill)
 
     def calibration(self, learned: CalibrationFrame) -> None:
         """Show how the tiers' weights are learned, as of the last closed minute."""

@@ -14,7 +14,19 @@ from liqmap.api.app import create_app
 from liqmap.client import Client
 from liqmap.clock import Clock
 from liqmap.config import Config, parse
-from liqmap.domain.enums import Divisor, GapReason, Model, PriceSource, Projection, Source, Topic, Venue
+from liqmap.domain.enums import (
+    Divisor,
+    GapReason,
+    Model,
+    PriceSource,
+    Projection,
+    Source,
+    Topic,
+    Venue,
+    ZoneChange,
+    ZoneSource,
+    ZoneState,
+)
 from liqmap.shm.board import BoardWriter
 from liqmap.shm.layout import (
     DIRECTORY,
@@ -25,6 +37,7 @@ from liqmap.shm.layout import (
     calibration_dtype,
     live_dtype,
     minute_dtype,
+    zones_dtype,
 )
 from liqmap.shm.plan import Holding, Role, create_all
 from liqmap.shm.rows import RowsWriter
@@ -73,6 +86,10 @@ class Stage:
             )
             for symbol in config.enabled_symbols
         }
+        self._zones = {
+            symbol: BoardWriter(holding[Role.ZONES, symbol], self.zones_dtype(symbol))
+            for symbol in config.enabled_symbols
+        }
         self._frames = 0
         self._books = {symbol: OrderBooks(config, symbol) for symbol in config.enabled_symbols}
         self.depth = {symbol: DepthStage(config, symbol) for symbol in config.enabled_symbols}
@@ -81,6 +98,10 @@ class Stage:
         """Of the symbol's live board."""
         table = self.config.symbols[symbol]
         return live_dtype(len(table.leverages), table.buckets)
+
+    def zones_dtype(self, symbol: str) -> Any:
+        """Of the symbol's board of zones."""
+        return zones_dtype(len(self.config.symbols[symbol].leverages))
 
     # -- the daemon's words -----------------------------------------------------------------------------------------
 
@@ -100,6 +121,7 @@ class Stage:
         for symbol in self.config.enabled_symbols:
             self.write_frame(symbol)
             self.write_calibration(symbol)
+            self.write_zones(symbol)
 
     def write_clock(self, source: Source = Source.SIMULATED, **changes: Any) -> None:
         """The clock row."""
@@ -242,6 +264,32 @@ class Stage:
         self._live[symbol].publish(fill)
         return as_of_ns
 
+    def write_zones(self, symbol: str, minute_ms: int | None = None, rows: list[dict[str, Any]] | None = None) -> None:
+        """The zones at the end of a minute (default: the one before this): two or three of each side and state, or
+        those of `rows`."""
+        minute_ms = (time.time_ns() // 10**6 // 60_000 - 1) * 60_000 if minute_ms is None else minute_ms
+        table, mark = self.config.symbols[symbol], MARKS[symbol]
+        made = staged_zones(mark, table.step, minute_ms) if rows is None else rows
+
+        def fill(board: Any) -> None:
+            board[...] = np.zeros((), board.dtype)
+            board["minute_ms"], board["sequence"], board["count"] = minute_ms, 1000, len(made)
+            board["unit_usd"], board["leverages"] = 1e6, table.leverages
+            board["counts"], board["post_mortems"] = [[5, 7, 3, 2, 1, 0], [4, 6, 2, 1, 0, 1]], [2, 1]
+            board["predicted_usd"], board["realised_usd"] = [4e6, 1e6], [1e6, 0.0]
+            for number, zone in enumerate(made):
+                row = board["zones"][number]
+                for name, value in zone.items():
+                    row[name] = value
+                projected_usd = zone["notional_usd"] - zone["evidence_usd"]
+                row["projected_usd"], row["tiers_usd"] = projected_usd, np.array(table.weights) * projected_usd
+            board["change_count"] = 1
+            change = board["changes"][0]
+            change["number"], change["id"], change["at_ms"] = 9, made[0]["id"] if made else 1, minute_ms + 60_000
+            change["kind"], change["side"], change["price"] = ZoneChange.CREATED, 1, mark
+
+        self._zones[symbol].publish(fill)
+
     def write_minute(self, symbol: str, minute_ms: int, gap_topics: int = 0) -> None:
         """One closed minute, of which only time and gaps (bit venue × 16 + topic) are said."""
         words = np.frombuffer(gap_topics.to_bytes(2 * OI_VENUES, "little"), dtype="<u2")
@@ -318,6 +366,49 @@ class Stage:
         """A reader of this instance."""
         settings = {"stale_after_ms": STALE_AFTER_MS, "expected": self.config.enabled_symbols, **changes}
         return Client(self.config.daemon.instance, **settings)
+
+
+def staged_zones(mark: float, step: float, minute_ms: int) -> list[dict[str, Any]]:
+    """Zones of both sides: two active, one touched, one swept whose post-mortem is complete."""
+    kinds = (
+        (0.030, 0.004, 2.0, 8e6, 0.0, ZoneState.ACTIVE, ZoneSource.PROJECTION),
+        (0.060, 0.002, 0.2, 3e4, 3e4, ZoneState.ACTIVE, ZoneSource.EVIDENCE),
+        (0.004, 0.004, 1.0, 2e6, 2e5, ZoneState.TOUCHED, ZoneSource.BOTH),
+        (-0.01, 0.003, 0.5, 3e6, 1e5, ZoneState.SWEPT, ZoneSource.BOTH),
+    )
+    zones = []
+    for side, sign in ((1, -1), (2, 1)):
+        for number, (away, half, weight, notional_usd, evidence_usd, state, source) in enumerate(kinds):
+            price = mark * (1 + sign * away)
+            touched = state is not ZoneState.ACTIVE
+            swept = state is ZoneState.SWEPT
+            zones.append(
+                {
+                    "id": 100 * side + number,
+                    "side": side,
+                    "state": state,
+                    "source": source,
+                    "price": price,
+                    "low": round((price - half * mark) / step) * step,
+                    "high": round((price + half * mark) / step) * step,
+                    "weight": weight,
+                    "notional_usd": notional_usd / side,
+                    "evidence_usd": evidence_usd / side,
+                    "created_ms": minute_ms - 3_600_000,
+                    "created_mark": mark,
+                    "fed_ms": minute_ms + 60_000,
+                    "reinforced_ms": minute_ms if number == 0 else -1,
+                    "reinforcements": 4 if number == 0 else 0,
+                    "touched_ms": minute_ms - 600_000 if touched else -1,
+                    "swept_ms": minute_ms - 600_000 if swept else -1,
+                    "until_ms": minute_ms - 300_000 if swept else -1,
+                    "predicted_usd": notional_usd / side if touched else np.nan,
+                    "realised_usd": 6e5 if swept else 0.0,
+                    "realised": 3 if swept else 0,
+                    "heard": 1,
+                }
+            )
+    return zones
 
 
 def _hump(prices: np.ndarray, centre: float, height: float, mark: float) -> np.ndarray:

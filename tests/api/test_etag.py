@@ -14,7 +14,10 @@ from liqmap.domain.enums import Topic, Venue
 from tests.api.process import ROOT
 from tests.api.stage import STALE_AFTER_MS, Stage
 
-DATA_PATHS = ("/liq_heatmap_v2", "/liq_events", "/oi", "/market_data", "/trader_ratios", "/liq_stats")
+DATA_PATHS = (
+    *("/liq_heatmap", "/liq_heatmap_v2", "/liq_zones", "/liq_zones_summary", "/liq_zones_heatmap"),
+    *("/liq_events", "/oi", "/market_data", "/trader_ratios", "/liq_stats"),
+)
 
 
 def tag(web: FlaskClient, path: str) -> str:

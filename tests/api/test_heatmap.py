@@ -149,6 +149,12 @@ def test_gaps_of_this_symbol(web: FlaskClient, set_: Stage, clock: ManualClock) 
 def test_asking_for_one_thing_never_changes_another(web: FlaskClient) -> None:
     paths = (
         *("/liq_heatmap_v2", "/liq_heatmap_v2?tiers=1", "/liq_heatmap_v2?min_notional_usd=1e9", "/oi", "/liq_events"),
+        *(
+            "/liq_heatmap",
+            "/liq_zones?include=all",
+            "/liq_zones_summary?min_leverage=20",
+            "/liq_zones_heatmap?side=long",
+        ),
         *("/liq_heatmap_v2?range_pct=2", "/liq_heatmap_v2?max_leverage=10", "/symbols", "/liq_stats", "/market_data"),
     )
     before = {path: web.get(path).data for path in paths}

@@ -11,7 +11,7 @@ from flask.testing import FlaskClient
 from liqmap.api.app import create_app
 from liqmap.clock import ManualClock
 from liqmap.domain.enums import Projection, Ratio, Topic, Venue
-from tests.api.stage import Stage, config_of, instance_name, stage
+from tests.api.stage import Stage, application, config_of, instance_name, stage
 
 NAN = float("nan")
 COMMON = {"symbol", "as_of_ms", "age_ms", "stale", "source", "gaps"}
@@ -164,7 +164,22 @@ def test_sums_completeness_and_saturation_by_venue(web: FlaskClient, set_: Stage
         assert per_venue == body[f"liquidated_{side}_usd"]
     assert (body["minutes"], body["gap_minutes"]) == (7, 2)
     assert body["model"]["name"] == "inventory" and body["model"]["projection_unit"] == "usd"
-    assert body["calibration"]["applied"] == 0 and body["zones"] is None and body["realisation"] is None
+    assert body["calibration"]["applied"] == 0 and body["realisation"] is None
+
+
+def test_zones_are_counted_by_side_and_state_and_null_before_the_first_minute(web: FlaskClient) -> None:
+    zones = ask(web, "/liq_stats")["zones"]
+    assert [zones["long"][state] for state in ("active", "touched", "swept")] == [2, 1, 1]
+    assert zones["unit_usd"] == 1e6 and zones["zones_ms"] % 60_000 == 0
+    told = zones["long"]["since_start"]
+    assert [told[kind] for kind in ("created", "reinforced", "touched", "swept", "expired", "merged")] == [
+        *(5, 7, 3, 2, 1, 0)
+    ]
+    assert told["sweeps"] == {"counted": 2, "predicted_usd": 4e6, "realised_usd": 1e6, "realised_share": 0.25}
+    with stage() as bare:
+        early = application(bare, ManualClock(time.time_ns()))
+        bare.write_clock()
+        assert ask(early, "/liq_stats")["zones"] is None
 
 
 def test_sums_of_the_map_are_those_of_the_heatmap(web: FlaskClient) -> None:

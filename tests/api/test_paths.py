@@ -19,7 +19,11 @@ CONFIG = config_of("tables")
 RESOURCES = resources(serving_of(CONFIG))
 ALIASES = {
     "/health": "/v1/health",
+    "/liq_heatmap": "/v1/liq_heatmap",
     "/liq_heatmap_v2": "/v2/liq_heatmap",
+    "/liq_zones": "/v3/liq_zones",
+    "/liq_zones_summary": "/v3/liq_zones_summary",
+    "/liq_zones_heatmap": "/v3/liq_heatmap",
     "/liq_events": "/v2/liq_events",
     "/oi": "/v2/oi",
     "/market_data": "/v2/market_data",
@@ -170,21 +174,16 @@ def keys_of(value: Any) -> set[str]:
 
 @pytest.mark.finding("M20")
 def test_fields_are_the_same_for_every_symbol_and_none_names_one(web: FlaskClient) -> None:
-    for path in (
-        "/liq_heatmap_v2?tiers=1",
-        "/liq_events",
-        "/oi",
-        "/market_data",
-        "/trader_ratios",
-        "/liq_stats",
-        "/calibration",
-    ):
+    zones = ("/liq_heatmap", "/liq_zones?include=all", "/liq_zones_summary", "/liq_zones_heatmap")
+    sheets = ("/liq_events", "/oi", "/market_data", "/trader_ratios", "/liq_stats", "/calibration")
+    for path in ("/liq_heatmap_v2?tiers=1", *zones, *sheets):
         per_symbol = {}
         for symbol in CONFIG.symbols:
             answer = web.get(path, query_string={"symbol": symbol} if "?" not in path else None)
             answer = web.get(f"{path}{'&' if '?' in path else '?'}symbol={symbol}")
             keys = {key for key in keys_of(answer.get_json()) if not re.fullmatch(r"[\d.]+", key)}
-            assert not any(name.lower() in key.lower() for key in keys for name in CONFIG.symbols)
+            words = {word for key in keys for word in key.lower().split("_")}  # `method` names no symbol
+            assert not words & {name.lower() for name in CONFIG.symbols}
             per_symbol[symbol] = keys
         assert per_symbol["BTC"] == per_symbol["ETH"] == per_symbol["SOL"]
 

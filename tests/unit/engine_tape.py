@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from liqmap.domain.enums import GapReason, Kind, Model, PositionSide, TakerSide, Topic, Venue
 from liqmap.domain.event import Event
 from liqmap.engine.engine import Engine
-from liqmap.engine.frames import Facts, Liquidation, MinuteFrame
-from liqmap.engine.spec import EngineSpec
+from liqmap.engine.frames import Facts, Liquidation, MinuteFrame, ZonesFrame
+from liqmap.engine.spec import EngineSpec, ZoneRules
 from tests.events import events_array
 
 START_S = 1_700_000_040  # a whole minute
@@ -36,6 +36,7 @@ BTC = EngineSpec(
     realisation=0.0,
     anchor_drift=0.1,
     trigger_clamp_s=2.0,
+    zones=ZoneRules(unit_share=0.002, range_pct=10.0, width_pct=0.5, pools=24, swept_minutes=240.0),
 )
 
 
@@ -156,6 +157,9 @@ def digest(frames: list[MinuteFrame]) -> str:
             value = getattr(frame, field.name)
             if isinstance(value, np.ndarray):
                 sha.update(value.tobytes())
+            elif isinstance(value, ZonesFrame):
+                sha.update(value.zones.tobytes() + value.changes.tobytes() + repr(value.counts).encode())
+                sha.update(repr((value.unit_usd, value.post_mortems, value.predicted_usd, value.realised_usd)).encode())
             elif isinstance(value, tuple) and value and isinstance(value[0], Liquidation):
                 sha.update(repr(value).encode())
             else:
