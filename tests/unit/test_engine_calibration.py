@@ -14,6 +14,7 @@ from liqmap.domain.event import Event
 from liqmap.engine.engine import Engine
 from liqmap.engine.judgement import entropy_of
 from liqmap.engine.learned import GuardRails
+from liqmap.engine.spec import EngineSpec
 from tests.events import events_array
 from tests.unit.calibration_tape import (
     BASE,
@@ -71,11 +72,10 @@ NEAREST = replace(SPEC, weights=(0.16, 0.16, 0.17, 0.17, 0.34))
 
 
 def run(
-    events: list[Event], minutes: int, spec: object = SPEC, weights: np.ndarray | None = None
+    events: list[Event], minutes: int, spec: EngineSpec = SPEC, weights: np.ndarray | None = None
 ) -> tuple[Engine, Engine]:
     """The engine, and one that has seen the same and learns nothing."""
-    assert spec is SPEC or spec is NEAREST
-    engines = Engine(spec), deaf([], 0, spec)  # type: ignore[arg-type]
+    engines = Engine(spec), deaf([], 0, spec)
     for engine in engines:
         if weights is not None:
             engine.weights = weights.copy()
