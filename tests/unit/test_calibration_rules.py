@@ -208,7 +208,13 @@ def test_what_stands_nowhere_is_unattributed_and_not_observed() -> None:
         return np.zeros((2, len(cells)))
 
     calibration, window = Calibration(spec_with((0.5, 0.5))), BTC.window(60_000.0)
-    calibration.observe(SimpleNamespace(around=around), window, [one(qty=2.0)])  # type: ignore[arg-type]
+    nothing = SimpleNamespace(around=around, at_risk_base=np.zeros((2, 2)))
+    calibration.observe(0, nothing, window, [one(qty=2.0)])  # type: ignore[arg-type]
+    calibration.expect(nothing, -1.0)  # type: ignore[arg-type]
+    for minute in range(1, 5):
+        assert calibration.minutes == 0
+        calibration.close(60_000 * minute, 1, tiled((0.5, 0.5)), LEVEL_BASE)
+    assert calibration.minutes == 1, "it waited for the gaps that might concern it"
     assert not calibration.observed_base.any() and calibration._seen.unattributed_base == 2.0
 
 
