@@ -11,6 +11,9 @@ lost in the same minute. At the end of a window, both sides together (people cho
 and the standing book is re-tiered by the same factors; half of the tallies is carried over. The realisation (c phi) is
 the part of what leaves at its trigger that is printed as a liquidation. It is held at its long-run value and never
 divided out of one window: the level of observed over expected is the only evidence on tiers that price never reached.
+While no realisation is known at all, the first window is divided by its own level: it measures it.
+
+A minute waits until gaps that are told late cannot concern it any more; one with a gap counts for nothing.
 
 What a window says is judged before anything is applied (`judgement`); whatever is not CLEAR keeps the old weights.
 Source: shared/model.md section 7.
