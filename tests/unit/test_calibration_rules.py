@@ -310,3 +310,11 @@ def test_exact_repeats_are_counted_and_others_are_not() -> None:
     window = Seen()
     window.add([one(id_=1), one(id_=1), one(id_=2), one(id_=1, qty=2.0), one(id_=1, venue=Venue.OKX)])
     assert window.repeated_base == 1.0
+
+
+def test_a_venue_that_sends_the_past_once_more_some_minutes_later_repeats_itself() -> None:
+    window = Seen()
+    for _ in range(2):
+        window.add([one(id_=number) for number in range(10)])
+        window.settle(-1.0)
+    assert window.repeated_base == 10.0 and window.base == 20.0
