@@ -11,12 +11,17 @@ lost in the same minute. At the end of a window, both sides together (people cho
 and the standing book is re-tiered by the same factors; half of the tallies is carried over. The realisation (c phi) is
 the part of what leaves at its trigger that is printed as a liquidation. It is held at its long-run value and never
 divided out of one window: the level of observed over expected is the only evidence on tiers that price never reached.
+While no realisation is known at all, the first window is divided by its own level: it measures it.
+
+A minute waits until gaps that are told late cannot concern it any more; one with a gap counts for nothing.
 
 What a window says is judged before anything is applied (`judgement`); whatever is not CLEAR keeps the old weights.
 Source: shared/model.md section 7.
 """
 
 from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -29,7 +34,7 @@ from liqmap.engine.evidence import trigger_price
 from liqmap.engine.frames import SIDES, Liquidation
 from liqmap.engine.inventory import InventoryModel
 from liqmap.engine.judgement import LEVELS, Asked, Judged, Seen, VenueShares, judge
-from liqmap.engine.spec import EngineSpec, significant
+from liqmap.engine.spec import MINUTE_MS, EngineSpec, significant
 
 Floats = NDArray[np.float64]
 
@@ -48,12 +53,27 @@ RAILS: Final = (0.85, 1.20)
 FIRST_DAY_RAILS: Final = (0.60, 1.60)
 FIRST_DAY_MIN: Final = 1440
 
+PENDING: Final = 3
+"""Minutes that wait for the gaps that concern them; silence is noticed within one."""
+
 VERDICTS_KEPT: Final = 64
 
 LONG_RUN_MIN: Final = 7 * 1440
 """Half-life of the long-run realisation."""
 
 _FORGET: Final = significant(0.5 ** (1 / LONG_RUN_MIN))
+
+
+@dataclass(slots=True)
+class _Minute:
+    """A minute that waits, because a gap is often known only when it is over; by side and tier, base."""
+
+    start_ms: int
+    observed_base: Floats
+    expected_base: Floats
+    liquidations: Sequence[Liquidation]
+    unattributed_base: float = 0.0
+    move: float = 0.0
 
 
 class Calibration:
@@ -78,6 +98,7 @@ class Calibration:
         self._mmr = spec.trigger_mmr
         self._long_observed = 0.0
         self._long_expected = 0.0
+        self._waiting: deque[_Minute] = deque()
         self._seen = Seen()
         self._venues = VenueShares()
 
@@ -103,12 +124,19 @@ class Calibration:
         """Between which factors a window may move a tier: wider on the first day."""
         return FIRST_DAY_RAILS if self.minutes < FIRST_DAY_MIN else RAILS
 
+    @property
+    def waiting_ms(self) -> tuple[int, ...]:
+        """When the minutes begin that do not count yet, oldest first."""
+        return tuple(minute.start_ms for minute in self._waiting)
+
     def observe(self, inventory: InventoryModel, window: Window, bar: MinuteBar, tape: MinuteTape) -> None:
         """Attribute a minute's liquidations. To be called before the inventory loses what price passed.
 
         In a minute that was made from a bar the range of the bar is the range of the mark about each of them.
         """
         liquidations = tape.liquidations
+        empty = np.zeros_like(self.observed_base)
+        minute = _Minute(bar.minute_ms, empty, empty.copy(), liquidations)
         for side in range(SIDES):
             mine = [liquidation for liquidation in liquidations if liquidation.side == side + 1]
             if not mine:
@@ -120,9 +148,9 @@ class Calibration:
             held = inventory.around(side, window.grid.buckets(triggers) - window.first, REACH)
             sums = held.sum(axis=0)
             found = sums > 0
-            self.observed_base[side] += (held[:, found] / sums[found] * qty[found]).sum(axis=1)
-            self._seen.unattributed_base += float(qty[~found].sum())
-        self._seen.add(liquidations)
+            minute.observed_base[side] = (held[:, found] / sums[found] * qty[found]).sum(axis=1)
+            minute.unattributed_base += float(qty[~found].sum())
+        self._waiting.append(minute)
 
     def _estimate(self, liquidation: Liquidation) -> float:
         """The trigger by the printed price alone."""
@@ -132,15 +160,31 @@ class Calibration:
 
     def expect(self, inventory: InventoryModel, move: float) -> None:
         """What price passed in the minute that was observed; `move`: close less open, the direction it went."""
-        self.expected_base += inventory.at_risk_base
-        self._seen.settle(move)
-        self.minutes += 1
+        minute = self._waiting[-1]
+        minute.expected_base[:] = inventory.at_risk_base
+        minute.move = move
+
+    def withdraw(self, start_ms: int) -> None:
+        """The minute that begins there was not heard as a whole, which only became known now."""
+        self._waiting = deque(minute for minute in self._waiting if minute.start_ms != start_ms)
+
+    def _count(self, until_ms: int) -> None:
+        """Minutes that begin until then are not withdrawn any more."""
+        while self._waiting and self._waiting[0].start_ms <= until_ms:
+            minute = self._waiting.popleft()
+            self.observed_base += minute.observed_base
+            self.expected_base += minute.expected_base
+            self._seen.unattributed_base += minute.unattributed_base
+            self._seen.add(minute.liquidations)
+            self._seen.settle(minute.move)
+            self.minutes += 1
 
     def close(self, end_ms: int, minutes: int, weights: Floats, level_base: float) -> tuple[Floats, Floats] | None:
         """End the window if it is time: (weights, factors) to apply, by side and tier, or None.
 
         `minutes` passed since the last call, `level_base` is the open interest.
         """
+        self._count(end_ms - (PENDING + 1) * MINUTE_MS)
         self.window_min += minutes
         if self.window_min < SHORTEST_MIN:
             return None
@@ -148,6 +192,7 @@ class Calibration:
         if not expected > ENOUGH * level_base:
             if self.window_min >= LONGEST_MIN:
                 self._record(end_ms, Verdict.TOO_LITTLE, Asked.nothing())
+                self._forget()
                 self.window_min = 0
             return None
         asked = self._asked(weights)
@@ -195,6 +240,7 @@ class Calibration:
     def _begin_again(self, verdict: Verdict, asked: Asked) -> None:
         """What was corrupt is not carried over, nor does it count in the long run, but as much of it as can be right:
         a level or a venue that is gone for good must not stop the learning for good."""
+        self._forget()
         if not verdict.is_of_the_stream or verdict is Verdict.LEVEL:
             self._count_in_the_long_run(min(max(asked.level, LEVELS[0]), LEVELS[1]), asked.divisor)
         if not verdict.is_of_the_stream or verdict is Verdict.VENUE_MISSING:
@@ -207,7 +253,12 @@ class Calibration:
 
     def _count_in_the_long_run(self, level: float, divisor: float) -> None:
         """A window's part of the tallies: what is carried over counts again with the next one."""
-        fade = significant(_FORGET**self.window_min)
         expected = (1 - CARRIED) * float(self.expected_base.sum())
-        self._long_observed = fade * self._long_observed + level * divisor * expected
-        self._long_expected = fade * self._long_expected + expected
+        self._long_observed += level * divisor * expected
+        self._long_expected += expected
+
+    def _forget(self) -> None:
+        """The window's time passes for the long run."""
+        fade = significant(_FORGET**self.window_min)
+        self._long_observed *= fade
+        self._long_expected *= fade

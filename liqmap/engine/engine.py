@@ -151,6 +151,7 @@ class Engine:
         """Close the minute that starts at `start_s`; the first one ever counts as one minute."""
         minutes = 1 if self._minute_s < 0 else (start_s - self._minute_s) // MINUTE_S
         self._minute_s = start_s
+        self._withdraw_unheard(intake)
         gap_topics = intake.gaps.bits(start_s * 1000, (start_s + MINUTE_S) * 1000)
         end_ns = (start_s + MINUTE_S) * SECOND_NS
         bar, tape = intake.tape.close(
@@ -171,7 +172,7 @@ class Engine:
 
     def _roll(self, state: MapState, bar: MinuteBar, tape: MinuteTape, minutes: int, gap_topics: int) -> None:
         """Move the map, learn from it, and put what was learned in force."""
-        heard = minutes == 1 and bar.known and not topic_missing(gap_topics, Topic.LIQUIDATION) and not gap_topics & 1
+        heard = minutes == 1 and bar.known and _heard(gap_topics)
         in_dollars = state.inventory.projection is Projection.DOLLARS
         learning = self.calibration if heard and in_dollars else None
         state.roll(bar, tape, minutes, self._entries, self.weights, learning)
@@ -182,6 +183,13 @@ class Engine:
             self.weights, factors = learned
             state.inventory.retier(factors)
         state.follow_zones(bar, tape, minutes, heard=heard)
+
+    def _withdraw_unheard(self, intake: Intake) -> None:
+        """Minutes of which a gap became known after they closed teach nothing either; the oldest first, because a book
+        of gaps forgets what ended before."""
+        for minute_ms in self.calibration.waiting_ms:
+            if not _heard(intake.gaps.bits(minute_ms, minute_ms + MINUTE_MS)):
+                self.calibration.withdraw(minute_ms)
 
     # -- frames --------------------------------------------------------------------------------------------------
 
@@ -263,3 +271,8 @@ class Engine:
             **intake.sheet.facts(),
             **intake.completeness.facts(),
         )
+
+
+def _heard(gap_topics: int) -> bool:
+    """Whether every liquidation feed was listened to all the time, and no event was lost."""
+    return not topic_missing(gap_topics, Topic.LIQUIDATION) and not gap_topics & 1

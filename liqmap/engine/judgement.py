@@ -21,6 +21,8 @@ Floats = NDArray[np.float64]
 
 REPEATED: Final = 0.2
 """Share of the quantity that is exact repeats (venue, side, time, price, quantity)."""
+REMEMBERED: Final = 50_000
+"""About so many liquidations of a window are compared; a venue that repeats itself does so within minutes."""
 UNATTRIBUTED: Final = 0.25
 """Share of the quantity that was printed where the inventory holds nothing."""
 AGAINST: Final = 0.7
@@ -52,10 +54,12 @@ class Seen:
     against_base: float = 0.0
     venue_base: list[float] = field(default_factory=lambda: [0.0] * len(Venue))
     _minute_base: list[float] = field(default_factory=lambda: [0.0, 0.0])
+    _known: set[tuple[int, int, int, float, float]] = field(default_factory=set)
 
     def add(self, liquidations: Sequence[Liquidation]) -> None:
         """The liquidations of one minute."""
-        known: set[tuple[int, int, int, float, float]] = set()
+        if len(self._known) > REMEMBERED:
+            self._known.clear()
         for one in liquidations:
             self.events += 1
             self.base += one.qty_base
@@ -63,9 +67,9 @@ class Seen:
             if one.venue < len(Venue):
                 self.venue_base[one.venue] += one.qty_base
             key = (one.venue, one.side, one.ts_ms, one.printed_price, one.qty_base)
-            if key in known:
+            if key in self._known:
                 self.repeated_base += one.qty_base
-            known.add(key)
+            self._known.add(key)
 
     def settle(self, move: float) -> None:
         """Price moved by `move` in that minute: longs are liquidated when it falls."""

@@ -7,6 +7,7 @@ import numpy as np
 
 from liqmap.config import EXIT_CONFIG, RunMode
 from liqmap.domain.enums import Kind, Model, Source
+from liqmap.shm.board import BoardReader
 from liqmap.shm.plan import Role
 from tests.fault.worker_stage import DEADLINE_S, ROOT, SYMBOL, second_of_market, stage
 from tests.waiting import wait_until
@@ -38,6 +39,33 @@ def test_events_in_the_ring_become_a_live_map_minutes_and_liquidations(tmp_path:
         beat = on.beat()
         assert beat.sequence == on.sequence
         assert beat.engine_ns == 1_700_000_040 * 10**9 + 129_750_000_000
+
+
+def test_the_calibration_is_shown_whenever_a_minute_closes(tmp_path: Path) -> None:
+    with stage(tmp_path) as on:
+        on.spawn()
+        wait_until(lambda: on.beat().ready, "ready")
+        for second in range(61):
+            on.write(second_of_market(second))
+        wait_until(lambda: on.pending() == 0, "the ring is read")
+        plan = on.plans[Role.CALIBRATION]
+        reader = BoardReader.open(plan.name, plan.dtype)
+        assert reader.sequence_hint() == 0, "no minute is closed yet"
+        for minute in (1, 2):
+            for second in range(60 * minute + 1, 60 * minute + 10):
+                on.write(second_of_market(second))
+            wait_until(lambda: on.pending() == 0, "the ring is read")
+            assert reader.sequence_hint() == minute
+            board = reader.read()
+            assert board["as_of_ns"] == (1_700_000_040 + 60 * minute) * 10**9
+            on.write(
+                [event for second in range(60 * minute + 10, 60 * minute + 61) for event in second_of_market(second)]
+            )
+            wait_until(lambda: on.pending() == 0, "the ring is read")
+        table = on.config.symbols[SYMBOL]
+        assert board["weights"].tolist() == board["prior"].tolist() == [list(table.weights)] * 2
+        assert board["window_minutes"] == 2 and board["judged_count"] == 0
+        assert np.isnan(board["realisation_configured"]) and board["guard_rails"]["shortest_min"] == 120
 
 
 def test_a_killed_worker_resumes_at_its_cursor_and_doubles_nothing(tmp_path: Path) -> None:

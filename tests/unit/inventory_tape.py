@@ -40,7 +40,14 @@ def minute_by_minute(
     events: list[Event], minutes: int, spec: EngineSpec = BTC
 ) -> Iterator[tuple[Engine, list[MinuteFrame]]]:
     """The same engine after each minute, with the frames that closed (none, one, or several after a hole)."""
-    engine, ordered = Engine(spec), sorted(events, key=lambda event: event.receive_ns)
+    engine = Engine(spec)
+    for frames in fed(engine, events, minutes):
+        yield engine, frames
+
+
+def fed(engine: Engine, events: list[Event], minutes: int) -> Iterator[list[MinuteFrame]]:
+    """The frames that close, minute by minute, in an engine that has seen nothing."""
+    ordered = sorted(events, key=lambda event: event.receive_ns)
     place = sequence = 0
     for minute in range(1, minutes + 1):
         end_ns, batch = at(60 * minute), []
@@ -50,7 +57,7 @@ def minute_by_minute(
         batch.append(tick(60 * minute + 2.25))
         frames = engine.apply(events_array(batch, sequence + 1))
         sequence += len(batch)
-        yield engine, frames
+        yield frames
 
 
 def played(events: list[Event], minutes: int, spec: EngineSpec = BTC) -> tuple[Engine, list[MinuteFrame]]:

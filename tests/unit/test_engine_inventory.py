@@ -149,10 +149,11 @@ def model(turnover: float = 0.01) -> InventoryModel:
 
 def test_without_any_reading_the_book_is_one_and_the_first_level_makes_quantities_of_it() -> None:
     one = model()
-    assert [one.projection] == [None]
+    kinds = [one.projection]
     for _ in range(3):
         one.advance(_minute(one, level_base=NAN, fresh=False))
-    assert one.projection is Projection.RELATIVE
+        kinds.append(one.projection)
+    assert kinds == [None, Projection.RELATIVE, Projection.RELATIVE, Projection.RELATIVE]
     assert one.known_base.sum(axis=1) == pytest.approx(1 - 0.99**3)
     shape = one.base
     quiet_one = model(0.0)
