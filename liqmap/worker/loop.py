@@ -29,8 +29,6 @@ LAST_TURNS_S: Final = 2.0
 """So long a worker that is asked to stop goes on while events wait."""
 BEAT_EVERY_NS: Final = 200_000_000
 SECOND_NS: Final = 1_000_000_000
-PIECE_NS: Final = 600 * SECOND_NS
-"""So much of the market's time is dealt with between two beats: a batch of a symbol's past holds hours of it."""
 
 log = logging.getLogger(__name__)
 
@@ -112,9 +110,7 @@ class Loop:
             minutes = self._minutes
             events = self._unknown(events)
             if len(events):
-                for piece in pieces(self._after_losses(events)):
-                    self._deal_with(piece)
-                    self._beat(idle=True)
+                self._deal_with(self._after_losses(events))
             self._ring.commit()
             if self._minutes > minutes:
                 self._checkpointing.keep(self._engine)
@@ -190,9 +186,3 @@ class Loop:
             errors=sum((self._overruns, self._engine.held_back, self._books.passed_over, self._checkpointing.failures)),
             work=self._minutes,
         )
-
-
-def pieces(events: NDArray[np.void]) -> list[NDArray[np.void]]:
-    """The events in order, cut where another stretch of PIECE_NS begins."""
-    cuts = np.flatnonzero(np.diff(events["receive_ns"] // PIECE_NS)) + 1
-    return [events] if len(cuts) == 0 else np.split(events, cuts)
