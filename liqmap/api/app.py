@@ -8,6 +8,7 @@ from flask import Flask, Response, request
 
 from liqmap.api import (
     book_standing,
+    calibration,
     errors,
     health,
     heatmap,
@@ -38,6 +39,7 @@ MODULES: Final[tuple[Callable[[Serving], tuple[Resource[Any], ...]], ...]] = (
     open_interest.resources,
     market.resources,
     statistics.resources,
+    calibration.resources,
     order_books.resources,
     book_standing.resources,
 )

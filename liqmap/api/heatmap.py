@@ -101,6 +101,8 @@ def body(snapshot: Snapshot, query: HeatmapQuery, model: ModelConfig) -> dict[st
         "long_pools": _pools(snapshot, long, chosen, query, model),
         "short_pools": _pools(snapshot, short, chosen, query, model),
         "coverage": snapshot.coverage,
+        "coverage_long": snapshot.coverage_by_side[0],
+        "coverage_short": snapshot.coverage_by_side[1],
         "unknown_usd": snapshot.unknown_usd,
         "unknown_long_usd": snapshot.unknown_by_side_usd[0],
         "unknown_short_usd": snapshot.unknown_by_side_usd[1],

@@ -7,12 +7,13 @@ from typing import Any, TypeVar
 from flask import Response
 
 from liqmap.api.answers import common, data
+from liqmap.api.calibration import short
 from liqmap.api.encode import known
 from liqmap.api.market import venues_of
 from liqmap.api.parameters import Table
 from liqmap.api.resource import Resource, Serving
 from liqmap.api.zones import counted
-from liqmap.client import LiquidationStats, MinuteHistory, Newest, NotYet, PrintedByVenue, Zones
+from liqmap.client import Calibration, LiquidationStats, MinuteHistory, Newest, NotYet, PrintedByVenue, Zones
 
 PATH = "/liq_stats"
 _SIDES = ("long", "short")
@@ -34,8 +35,10 @@ def resources(serving: Serving) -> tuple[Resource[Any], ...]:
             found = serving.client.liquidation_stats(query.symbol)
             kept = serving.client.minute_history(query.symbol)
             now = Newest(found.snapshot.version, found.snapshot.freshness)
-            zones = _if_there(lambda: serving.client.zones(query.symbol))
-            return now, body(found, kept, zones, venues_of(serving, query.symbol), serving.config.model.served)
+            kept_zones = _if_there(lambda: serving.client.zones(query.symbol))
+            learned = _if_there(lambda: serving.client.calibration(query.symbol))
+            wanted = venues_of(serving, query.symbol)
+            return now, body(found, kept, learned, kept_zones, wanted, serving.config.model.served)
 
         newest = serving.client.newest(query.symbol)
         return data(serving, PATH, query, newest, build, _if_there(lambda: serving.client.zones_version(query.symbol)))
@@ -54,10 +57,14 @@ def _if_there(read: Callable[[], T]) -> T | None:
 
 
 def body(
-    found: LiquidationStats, kept: MinuteHistory, zones: Zones | None, wanted: frozenset[str], model: str
+    found: LiquidationStats,
+    kept: MinuteHistory,
+    learned: Calibration | None,
+    zones: Zones | None,
+    wanted: frozenset[str],
+    model: str,
 ) -> dict[str, Any]:
-    """The answer without its age. Zones are null before a minute has closed, calibration always: nothing but the
-    weights is told of it."""
+    """The answer without its age. Calibration and zones are null before a minute has closed."""
     snapshot = found.snapshot
     projected, evidence = snapshot.projection_usd.sum(axis=(1, 2)), snapshot.evidence_usd.sum(axis=1)
     return {
@@ -91,7 +98,7 @@ def body(
                 for side, weights in zip(_SIDES, snapshot.weights, strict=True)
             },
         },
-        "calibration": None,
+        "calibration": short(learned),
         "zones": None if zones is None else _zones(zones),
         "history_frames": kept.frames,
         "history": {

@@ -15,6 +15,7 @@ from liqmap.client.book_records import (
     KeptFrames,
     Missing,
 )
+from liqmap.client.calibration import Calibration, CompletenessOfVenue, JudgedWindow, Realisation
 from liqmap.client.faults import (
     Busy,
     ClientError,
@@ -63,13 +64,16 @@ __all__ = [
     "BookStanding",
     "BookStandings",
     "Busy",
+    "Calibration",
     "Client",
     "ClientError",
+    "CompletenessOfVenue",
     "Freshness",
     "Funding",
     "Gap",
     "Happening",
     "Incompatible",
+    "JudgedWindow",
     "KeptFrames",
     "Liquidation",
     "LiquidationStats",
@@ -89,6 +93,7 @@ __all__ = [
     "Prices",
     "PrintedByVenue",
     "ProcessStatus",
+    "Realisation",
     "Snapshot",
     "Status",
     "StepTooCoarse",

@@ -7,6 +7,7 @@ from typing import Any, Final, Self, TypeVar
 
 from numpy.typing import NDArray
 
+from liqmap.client import calibration as calibrations
 from liqmap.client import feeds as feed_boards
 from liqmap.client import health, maps, sheet
 from liqmap.client import kept as kept_on_disk
@@ -82,6 +83,7 @@ class Client:
         self._recent: dict[str, Attachment[recent_rows.RecentReader]] = {}
         self._minutes: dict[str, Attachment[sheet.MinutesReader]] = {}
         self._zones: dict[str, Attachment[zone_boards.ZonesReader]] = {}
+        self._calibrations: dict[str, Attachment[calibrations.CalibrationReader]] = {}
         self._lock = threading.Lock()
         self._clock_row: tuple[float, ClockRow] | None = None
         self._feeds_seen: tuple[tuple[int, int, bool], feed_boards.Feeds] | None = None
@@ -164,6 +166,18 @@ class Client:
         window = self._live_of(symbol).read(lambda live: live.window(maps.whole, projected))
         newest = self._newest(symbol, maps.head_of(window.facts, window.generation))
         return sheet.LiquidationStats(maps.snapshot(symbol, window, newest), sheet.printed(window.facts))
+
+    def calibration(self, symbol: str) -> calibrations.Calibration:
+        """How the tiers' weights are learned, as of the last closed minute. Raises NotYet, Busy, Incompatible."""
+        attachment = self._attached(self._calibrations, "calibration", symbol, calibrations.CalibrationReader)
+        board, number, generation = attachment.read(calibrations.CalibrationReader.newest)
+        timing = self._timing()
+        feeds = self._gaps(timing)
+        fresh = calibrations.freshness_of(int(board["as_of_ns"]), symbol, self.stale_after_ms, timing, feeds)
+        if fresh.stale:
+            attachment.suspect()
+        version = calibrations.version_of(number, generation, board, fresh, feeds)
+        return calibrations.calibration(symbol, board, Newest(version, fresh))
 
     def minute_history(self, symbol: str) -> sheet.MinuteHistory:
         """The closed minutes that are kept. Raises NotYet, Busy, Incompatible."""
@@ -269,9 +283,8 @@ class Client:
     def close(self) -> None:
         """Let go of all shared memory."""
         attachments: list[Attachment[Any]] = [self._status, self._directory, self._processes, self._feeds]
-        for by_symbol in (self._live, self._recent, self._minutes, self._zones):
-            attachments += by_symbol.values()
-        for attachment in attachments:
+        by_symbol = (self._live, self._recent, self._minutes, self._calibrations, self._zones)
+        for attachment in [*attachments, *(each for known_ones in by_symbol for each in known_ones.values())]:
             attachment.close()
         self.books.close()
 

@@ -147,6 +147,17 @@ class Verdict(IntEnum):
         return Verdict.REPEATS <= self <= Verdict.LEVEL
 
 
+class Divisor(IntEnum):
+    """By what the calibration divides what was observed, to compare it with what was expected."""
+
+    ANCHORED = 1
+    """The configured realisation."""
+    LONG_RUN = 2
+    """Observed over expected of all windows so far, older ones faded."""
+    OWN = 3
+    """Nothing is known yet: the first window is divided by its own level, and moves the tiers against each other."""
+
+
 class Model(IntEnum):
     """The projection models, side by side in every frame: model m stands at place m - 1."""
 

@@ -8,7 +8,7 @@ absence is never zero):
 | TICK                 | NaN           | NaN                  | NaN         | 0            | -1               |
 | LIQUIDATION          | printed price | qty_base             | fill price  | PositionSide | -1               |
 | TRADE                | price         | qty_base             | NaN         | TakerSide    | venue's trade id |
-| MARK_PRICE           | mark price    | NaN                  | index price | 0            | -1               |
+| MARK_PRICE           | mark price    | NaN                  | index price | 0            | -1 or covers_ms  |
 | OPEN_INTEREST        | NaN           | one-sided base       | NaN         | 0            | covers_ms        |
 | OPEN_INTEREST_CHANGE | NaN           | change, base, signed | NaN         | 0            | covers_ms        |
 | FUNDING              | NaN           | rate per interval    | interval, h | 0            | next funding, ms |

@@ -23,6 +23,7 @@ VENUE_CLOCK_NS: Final = 5 * SECOND_NS
 """A venue's own time is believed while it lies this close to the time of receipt."""
 
 CHAIN: Final = (PriceSource.MARK, PriceSource.MID, PriceSource.LAST_TRADE)
+LONGEST_BAR_MIN: Final = 60
 _SOURCES: Final = len(CHAIN)
 _TRADES: Final = CHAIN.index(PriceSource.LAST_TRADE)
 _NEVER: Final = -(10**9)
@@ -67,6 +68,8 @@ class MinuteBar:
     taker_buy_base: float
     taker_sell_base: float
     open_interest: OpenInterestStep
+    covers_min: int = 1
+    """How many minutes it stands for: more than one where the past is told in coarser bars, whose last minute it is."""
     trades_missing: bool = False
     """A trade feed had a gap in it: the volumes are less than what was traded."""
 
@@ -98,6 +101,9 @@ class MinuteTape:
     changes: list[tuple[float, float, float]] = field(default_factory=list)
     """(begin, end, change of open interest), as they became known; see OpenInterestStep.spans."""
     previous_base: float = float("nan")
+    covers_min: int = 1
+    from_bar: bool = False
+    """Its marks say where price was within the minute, not within a second."""
     level_base: float = float("nan")
     """The sum of the levels after the last reading of this minute, NaN: there was none in it."""
 
@@ -136,6 +142,16 @@ class MinuteTape:
             level_base=self.level_base if self.level_base == self.level_base else carried_base,
             fresh=fresh,
         )
+
+    def absorb(self, earlier: "MinuteTape", minutes: int) -> None:
+        """Take over what became known `minutes` earlier, within the bar that this one stands for."""
+        self.liquidations[:0] = earlier.liquidations
+        shifted = [(begin + minutes, end + minutes, change) for begin, end, change in earlier.changes]
+        if earlier.changes:
+            self.previous_base = earlier.previous_base
+        self.changes[:0] = shifted
+        if self.level_base != self.level_base:
+            self.level_base = earlier.level_base
 
     def range_of(self, source: int, from_s: int, to_s: int) -> tuple[float, float]:
         """Lowest and highest print of a source in the seconds from_s..to_s; (inf, -inf) without any."""
@@ -184,6 +200,15 @@ class Tape:
         tape = self._minutes.get(self.open_s)
         return tuple(tape.liquidations) if tape else ()
 
+    def covered(self, until_s: int) -> set[int]:
+        """Start seconds of the minutes up to `until_s` that a later one, up to there as well, stands for."""
+        return {
+            start_s - back * MINUTE_S
+            for start_s, tape in self._minutes.items()
+            if start_s <= until_s
+            for back in range(1, tape.covers_min)
+        }
+
     def spoken_of(self, until_s: int) -> list[int]:
         """Start seconds, rising, of the minutes up to `until_s` that have events."""
         return sorted(start_s for start_s in self._minutes if start_s <= until_s)
@@ -213,6 +238,15 @@ class Tape:
             self._remember(events, prices, sources, times_ns)
             for tape, own in self._by_minute(seconds):
                 tape.print(sources[own] * MINUTE_S + (seconds[own] - tape.start_s), prices[own])
+            self._stretch(events, sources, seconds)
+
+    def _stretch(self, events: NDArray[np.void], sources: NDArray[np.int64], seconds: NDArray[np.int64]) -> None:
+        """Minutes whose marks were made from bars, and how long those are (`detail`, ms)."""
+        from_bars = (sources == 0) & (events["flags"] & FLAG_FROM_BAR != 0)
+        for at in np.flatnonzero(from_bars).tolist():
+            tape = self.minute(int(seconds[at]))
+            tape.from_bar = True
+            tape.covers_min = min(max(int(events["detail"][at]) // (MINUTE_S * 1000), 1), LONGEST_BAR_MIN)
 
     def _count_trades(self, events: NDArray[np.void], seconds: NDArray[np.int64]) -> None:
         quantities = events["quantity"]
@@ -309,6 +343,10 @@ class Tape:
         `levels_fresh`: some venue's open interest is known and not too old at its end.
         """
         tape = self._minutes.pop(minute_s, None) or MinuteTape(minute_s)
+        for back in range(1, tape.covers_min):
+            earlier = self._minutes.pop(minute_s - back * MINUTE_S, None)
+            if earlier is not None:
+                tape.absorb(earlier, back)
         open_, low, high, close = self._ohlc(tape, MINUTE_S)
         unknown = tape.trades == 0 and (trades_missing or not self._traded)
         buy, sell = (np.nan, np.nan) if unknown else tape.taker_base[1:].tolist()
@@ -321,7 +359,8 @@ class Tape:
         self.open_s = minute_s + MINUTE_S
         step = tape.step(self._level_base, fresh=levels_fresh)
         self._level_base = step.level_base
-        return MinuteBar(minute_s * 1000, open_, high, low, close, buy, sell, step, trades_missing), tape
+        bar = MinuteBar(minute_s * 1000, open_, high, low, close, buy, sell, step, tape.covers_min, trades_missing)
+        return bar, tape
 
     def _ohlc(self, tape: MinuteTape, seconds: int) -> tuple[float, float, float, float]:
         """Open, low, high, close of the reference price over the first `seconds` of a minute; NaN: nobody spoke."""

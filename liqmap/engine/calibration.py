@@ -17,18 +17,18 @@ Source: shared/model.md section 7.
 """
 
 from collections import deque
-from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from liqmap.domain.enums import Verdict
+from liqmap.domain.enums import Divisor, Verdict
 from liqmap.domain.grid import Window
+from liqmap.engine.bars import MinuteBar, MinuteTape
+from liqmap.engine.evidence import trigger_price
 from liqmap.engine.frames import SIDES, Liquidation
 from liqmap.engine.inventory import InventoryModel
-from liqmap.engine.judgement import Asked, Seen, VenueShares, judge
+from liqmap.engine.judgement import LEVELS, Asked, Judged, Seen, VenueShares, judge
 from liqmap.engine.spec import EngineSpec, significant
 
 Floats = NDArray[np.float64]
@@ -56,23 +56,6 @@ LONG_RUN_MIN: Final = 7 * 1440
 _FORGET: Final = significant(0.5 ** (1 / LONG_RUN_MIN))
 
 
-@dataclass(frozen=True, slots=True)
-class Judged:
-    """One window: when it ended, how long it was, what was decided and by which numbers.
-
-    `level` is observed over expected, `entropy` (nats) and `largest` are those of the weights that were asked for,
-    `furthest` the factor farthest from 1 that was applied (1: none). NaN: it did not come to that.
-    """
-
-    end_ms: int
-    minutes: int
-    verdict: Verdict
-    level: float
-    entropy: float
-    largest: float
-    furthest: float
-
-
 class Calibration:
     """One symbol. Knows its prior; the weights in force are the engine's and come and go as arguments."""
 
@@ -83,13 +66,18 @@ class Calibration:
         """By side and tier, attributed, of the running window and what was carried over."""
         self.expected_base: Floats = np.zeros((SIDES, tiers))
         self.judged: deque[Judged] = deque(maxlen=VERDICTS_KEPT)
+        self.windows = 0
+        """Windows that were judged."""
         self.applied = 0
-        """Windows that moved the weights."""
+        """Of them, those that moved the weights."""
+        self.minutes = 0
+        """Minutes learned from."""
+        self.window_min = 0
+        """Age of the running window."""
         self._anchored = spec.realisation
+        self._mmr = spec.trigger_mmr
         self._long_observed = 0.0
         self._long_expected = 0.0
-        self._minutes = 0
-        self._age_min = 0
         self._seen = Seen()
         self._venues = VenueShares()
 
@@ -99,20 +87,36 @@ class Calibration:
         return self._long_observed / self._long_expected if self._long_expected > 0 else float("nan")
 
     @property
-    def divisor(self) -> float:
+    def configured(self) -> float:
+        """The configured realisation, NaN: none is."""
+        return self._anchored if self._anchored > 0 else float("nan")
+
+    @property
+    def divided_by(self) -> Divisor:
         """By what observed quantities are divided: the configured realisation, else the long-run one."""
         if self._anchored > 0:
-            return self._anchored
-        return self.realisation if self._long_observed > 0 else 1.0
+            return Divisor.ANCHORED
+        return Divisor.LONG_RUN if self._long_observed > 0 else Divisor.OWN
 
-    def observe(self, inventory: InventoryModel, window: Window, liquidations: Sequence[Liquidation]) -> None:
-        """Attribute a minute's liquidations. To be called before the inventory loses what price passed."""
+    @property
+    def rails(self) -> tuple[float, float]:
+        """Between which factors a window may move a tier: wider on the first day."""
+        return FIRST_DAY_RAILS if self.minutes < FIRST_DAY_MIN else RAILS
+
+    def observe(self, inventory: InventoryModel, window: Window, bar: MinuteBar, tape: MinuteTape) -> None:
+        """Attribute a minute's liquidations. To be called before the inventory loses what price passed.
+
+        In a minute that was made from a bar the range of the bar is the range of the mark about each of them.
+        """
+        liquidations = tape.liquidations
         for side in range(SIDES):
             mine = [liquidation for liquidation in liquidations if liquidation.side == side + 1]
             if not mine:
                 continue
             qty = np.array([liquidation.qty_base for liquidation in mine])
             triggers = np.array([liquidation.trigger_price for liquidation in mine])
+            if tape.from_bar:
+                triggers = np.clip([self._estimate(liquidation) for liquidation in mine], bar.low, bar.high)
             held = inventory.around(side, window.grid.buckets(triggers) - window.first, REACH)
             sums = held.sum(axis=0)
             found = sums > 0
@@ -120,25 +124,31 @@ class Calibration:
             self._seen.unattributed_base += float(qty[~found].sum())
         self._seen.add(liquidations)
 
+    def _estimate(self, liquidation: Liquidation) -> float:
+        """The trigger by the printed price alone."""
+        if liquidation.printed_price > 0:
+            return trigger_price(liquidation.printed_price, liquidation.side, self._mmr, None)
+        return liquidation.trigger_price
+
     def expect(self, inventory: InventoryModel, move: float) -> None:
         """What price passed in the minute that was observed; `move`: close less open, the direction it went."""
         self.expected_base += inventory.at_risk_base
         self._seen.settle(move)
-        self._minutes += 1
+        self.minutes += 1
 
     def close(self, end_ms: int, minutes: int, weights: Floats, level_base: float) -> tuple[Floats, Floats] | None:
         """End the window if it is time: (weights, factors) to apply, by side and tier, or None.
 
         `minutes` passed since the last call, `level_base` is the open interest.
         """
-        self._age_min += minutes
-        if self._age_min < SHORTEST_MIN:
+        self.window_min += minutes
+        if self.window_min < SHORTEST_MIN:
             return None
         expected = float(self.expected_base.sum())
         if not expected > ENOUGH * level_base:
-            if self._age_min >= LONGEST_MIN:
+            if self.window_min >= LONGEST_MIN:
                 self._record(end_ms, Verdict.TOO_LITTLE, Asked.nothing())
-                self._age_min = 0
+                self.window_min = 0
             return None
         asked = self._asked(weights)
         verdict = judge(self._seen, self._venues, asked, self.prior)
@@ -152,37 +162,52 @@ class Calibration:
 
     def _asked(self, weights: Floats) -> Asked:
         """What the window asks for, within the rails."""
-        observed = self.observed_base.sum(axis=0) / self.divisor
         expected = self.expected_base.sum(axis=0)
+        divisor = self._divisor(float(self.observed_base.sum()) / float(expected.sum()))
+        observed = self.observed_base.sum(axis=0) / divisor
         anchor = ANCHOR * float(expected.sum()) * self.prior
         anchor = np.where(anchor > 0, anchor, 1e-12 * float(expected.sum()))
         ratio = (observed + anchor) / (expected + anchor)
-        low, high = FIRST_DAY_RAILS if self._minutes < FIRST_DAY_MIN else RAILS
+        low, high = self.rails
         factors = np.array([min(max(significant(one**ETA), low), high) for one in ratio.tolist()])
         moved = weights * factors
         return Asked(
             level=float(observed.sum()) / float(expected.sum()),
+            divisor=divisor,
             factors=factors,
             weights=moved / moved.sum(axis=1, keepdims=True),
         )
 
+    def _divisor(self, own: float) -> float:
+        """The part of what leaves at its trigger that is printed; `own`: observed over expected of this window."""
+        known = {Divisor.ANCHORED: self._anchored, Divisor.LONG_RUN: self.realisation, Divisor.OWN: own}
+        divisor = known[self.divided_by]
+        return divisor if divisor > 0 else 1.0
+
     def _record(self, end_ms: int, verdict: Verdict, asked: Asked) -> None:
         clear = verdict is Verdict.CLEAR
         furthest = max(asked.factors.tolist(), key=lambda factor: max(factor, 1 / factor)) if clear else 1.0
-        self.judged.append(Judged(end_ms, self._age_min, verdict, asked.level, asked.entropy, asked.largest, furthest))
+        self.windows += 1
+        self.judged.append(
+            Judged(end_ms, self.window_min, verdict, asked.level, asked.entropy, asked.largest, furthest)
+        )
 
     def _begin_again(self, verdict: Verdict, asked: Asked) -> None:
-        """What was corrupt is not carried over, nor does it count in the long run."""
-        if verdict.is_of_the_stream:
-            self.observed_base[:] = 0.0
-            self.expected_base[:] = 0.0
-        else:
-            fade = significant(_FORGET**self._age_min)
-            expected = (1 - CARRIED) * float(self.expected_base.sum()) if self.judged else 0.0
-            self._long_observed = fade * self._long_observed + asked.level * self.divisor * expected
-            self._long_expected = fade * self._long_expected + expected
-            self.observed_base *= CARRIED
-            self.expected_base *= CARRIED
+        """What was corrupt is not carried over, nor does it count in the long run, but as much of it as can be right:
+        a level or a venue that is gone for good must not stop the learning for good."""
+        if not verdict.is_of_the_stream or verdict is Verdict.LEVEL:
+            self._count_in_the_long_run(min(max(asked.level, LEVELS[0]), LEVELS[1]), asked.divisor)
+        if not verdict.is_of_the_stream or verdict is Verdict.VENUE_MISSING:
             self._venues.learn(self._seen)
+        carried = 0.0 if verdict.is_of_the_stream else CARRIED
+        self.observed_base *= carried
+        self.expected_base *= carried
         self._seen = Seen()
-        self._age_min = 0
+        self.window_min = 0
+
+    def _count_in_the_long_run(self, level: float, divisor: float) -> None:
+        """A window's part of the tallies: what is carried over counts again with the next one."""
+        fade = significant(_FORGET**self.window_min)
+        expected = (1 - CARRIED) * float(self.expected_base.sum())
+        self._long_observed = fade * self._long_observed + level * divisor * expected
+        self._long_expected = fade * self._long_expected + expected

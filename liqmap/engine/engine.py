@@ -18,6 +18,7 @@ from liqmap.engine.entries import EntryHistory
 from liqmap.engine.frames import SIDES, Facts, Liquidation, LiveFrame, MinuteFrame
 from liqmap.engine.gaps import topic_missing
 from liqmap.engine.intake import Intake
+from liqmap.engine.learned import CalibrationFrame
 from liqmap.engine.spec import MILLISECOND_NS, MINUTE_MS, MINUTE_S, SECOND_NS, EngineSpec
 from liqmap.engine.state import NOTHING_KNOWN, MapState
 
@@ -97,6 +98,10 @@ class Engine:
             evidence_usd=evidence,
         )
 
+    def learned(self, frame: MinuteFrame) -> CalibrationFrame:
+        """What the calibration makes of everything up to the last closed minute, whose frame this is."""
+        return CalibrationFrame.of(self.calibration, frame.facts, self.spec.leverages, self.weights)
+
     @property
     def window(self) -> Window | None:
         """Where the map lies, None before the first price."""
@@ -137,8 +142,10 @@ class Engine:
         last_s = (self.engine_ns - GRACE_NS) // SECOND_NS // MINUTE_S * MINUTE_S - MINUTE_S
         recent_s = max(open_s, last_s - (HOLE_MINUTES - 1) * MINUTE_S)
         older = [start_s for start_s in intake.tape.spoken_of(last_s) if start_s < recent_s]
+        covered = intake.tape.covered(last_s)
         for start_s in (*older, *range(recent_s, last_s + 1, MINUTE_S)):
-            frames.append(self._close(intake, start_s))
+            if start_s not in covered:
+                frames.append(self._close(intake, start_s))
 
     def _close(self, intake: Intake, start_s: int) -> MinuteFrame:
         """Close the minute that starts at `start_s`; the first one ever counts as one minute."""
@@ -151,7 +158,7 @@ class Engine:
             trades_missing=topic_missing(gap_topics, Topic.TRADE),
             levels_fresh=intake.ledger.levels(end_ns).fresh,
         )
-        self._entries.skip(minutes - 1)
+        self._entries.skip(minutes - bar.covers_min)
         self._entries.append(bar, tape)
         if self._state is not None:
             self._roll(self._state, bar, tape, minutes, gap_topics)

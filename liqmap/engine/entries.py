@@ -42,14 +42,14 @@ class EntryHistory:
     def append(self, bar: MinuteBar, tape: MinuteTape) -> None:
         """The next minute, known or not."""
         profile = volume_profile(self._grid, bar, tape) if bar.known else None
-        self._minutes.append(profile)
+        self._minutes.extend([profile] * bar.covers_min)
         if profile is not None:
             at_close = self._grid.price(self._grid.bucket(bar.close))
             self._last = EntryProfile(np.array([at_close]), np.ones(1))
 
     def skip(self, minutes: int) -> None:
         """Minutes of which nothing is known."""
-        self._minutes.extend([None] * min(minutes, HISTORY_MINUTES))
+        self._minutes.extend([None] * min(max(minutes, 0), HISTORY_MINUTES))
 
     @property
     def last_minute(self) -> EntryProfile | None:

@@ -75,7 +75,7 @@ class InventoryModel:
         self.unknown_base: Floats = np.ones(SIDES)
         """By side, base: open interest whose entry is not known; shares of the book before any level was known."""
         self.at_risk_base: Floats = np.zeros((SIDES, tiers))
-        """By side and tier: what price traversed in the last minute, inside the window."""
+        """By side and tier: what price traversed in the last minute."""
         self.at_risk_usd: Floats = np.zeros(SIDES)
         self._deferred: Floats = np.zeros(SIDES)
         self._level_base = _UNKNOWN
@@ -142,17 +142,18 @@ class InventoryModel:
 
     def advance(self, minute: Minute) -> None:
         """Close a minute, in the order of the module's text. Raises BookDoesNotAdd."""
-        if minute.minutes > 1:
-            self._turn_over_unseen(minute.minutes - 1)
+        if minute.minutes > minute.bar.covers_min:
+            self._turn_over_unseen(minute.minutes - minute.bar.covers_min)
         step = minute.bar.open_interest
-        self._follow_level(step.level_base, step.change_base)
+        change = step.change_base if not step.change_base >= step.level_base else _UNKNOWN
+        self._follow_level(step.level_base, change)
         self._liquidate(minute)
         if step.fresh or self._level_base != self._level_base:
-            self._turn_over(minute)
+            self._turn_over(minute, change)
         else:
             self.unknown_base += self.at_risk_base.sum(axis=1)
             self._deferred += self.at_risk_base.sum(axis=1)
-            self._turn_over_unseen(1)
+            self._turn_over_unseen(minute.bar.covers_min)
         self._check()
 
     def retier(self, factors: Floats) -> None:
@@ -203,15 +204,25 @@ class InventoryModel:
             self.at_risk_base[side] = passed.sum(axis=1) * self._scale[side]
             self.at_risk_usd[side] = ((passed * self._scale[side, :, None]).sum(axis=0) * self._prices[cells]).sum()
             self._raw[side, :, cells] = 0.0
+            self._liquidate_outside(side)
 
-    def _turn_over(self, minute: Minute) -> None:
-        step = minute.bar.open_interest
+    def _liquidate_outside(self, side: int) -> None:
+        """What lies beyond the end of the window that is behind the mark: price leapt over it."""
+        end = 1 if SIGNS[side] == LONG_SIGN else 0
+        passed = self._outside[side, :, end] * self._scale[side]
+        if passed.any():
+            self.at_risk_base[side] += passed
+            self.at_risk_usd[side] += float(passed.sum()) * self._prices[-1 if end else 0]
+            self._outside[side, :, end] = 0.0
+
+    def _turn_over(self, minute: Minute, known_change: float) -> None:
+        """`known_change`: of open interest, NaN: unknown. No more is opened than stands in the end."""
         relative = self._level_base != self._level_base
-        told = step.change_base == step.change_base and not relative
+        told = known_change == known_change and not relative
         book = 1.0 if relative else self._level_base
-        change = step.change_base if told else 0.0
-        untold = 0.0 if relative else step.untold if told else 1.0
-        turnover = self._turnover(minute.bar.volume_base, book)
+        change = known_change if told else 0.0
+        untold = 0.0 if relative else minute.bar.open_interest.untold if told else 1.0
+        turnover = self._turnover(minute.bar.volume_base, minute.bar.covers_min, book)
         if minute.at_volume is None:
             turnover = 0.0
         for side in range(SIDES):
@@ -221,25 +232,27 @@ class InventoryModel:
             self._deferred[side] += waiting - settled
             self.unknown_base[side] += waiting - settled
             need = change + settled + removed - waiting
-            opened = max(turnover, need)
+            turned = min(turnover, max(book + change - waiting, 0.0))
+            opened = max(turned, need)
             self._close(side, opened - need)
-            self._open(side, min(turnover, opened), minute.at_volume, minute)
-            self._open(side, opened - min(turnover, opened), minute.at_change or minute.at_volume, minute)
+            self._open(side, min(turned, opened), minute.at_volume, minute)
+            self._open(side, opened - min(turned, opened), minute.at_change or minute.at_volume, minute)
         if not relative:
             self._level_base += change
 
-    def _turnover(self, volume_base: float, book: float) -> float:
-        """G before anything raises it: base per side."""
-        rate = self._spec.turnover_per_minute
+    def _turnover(self, volume_base: float, minutes: int, book: float) -> float:
+        """G before anything raises it: base per side, in so many minutes."""
+        rate = self._spec.turnover_per_minute * minutes
         if volume_base != volume_base:
             return book * rate
-        self._volumes = min(self._volumes + 1, MEAN_VOLUME_MINUTES)
-        if self._volumes == 1:
-            self._mean_volume = volume_base
-        self._mean_volume += (volume_base - self._mean_volume) / self._volumes
+        per_minute = volume_base / minutes
+        self._volumes = min(self._volumes + minutes, MEAN_VOLUME_MINUTES)
+        if self._volumes == minutes:
+            self._mean_volume = per_minute
+        self._mean_volume += (per_minute - self._mean_volume) * minutes / self._volumes
         if self._mean_volume <= 0:
             return book * rate
-        turned = min(book * rate * (volume_base / self._mean_volume), LARGEST_TURNOVER * book)
+        turned = min(book * rate * (per_minute / self._mean_volume), LARGEST_TURNOVER * book)
         return turned if self._level_base != self._level_base else min(turned, volume_base / 2)
 
     def _close(self, side: int, quantity: float) -> None:
@@ -252,7 +265,7 @@ class InventoryModel:
             unknown = float(self.unknown_base[side] - self._deferred[side])
             exposed = float((known * self._hazard).sum()) + unknown * hazard
             if exposed <= 0:
-                return
+                break
             rate = quantity / exposed
             shares = np.minimum(rate * self._hazard, 1.0)
             share = min(rate * hazard, 1.0)

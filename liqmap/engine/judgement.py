@@ -103,16 +103,18 @@ class VenueShares:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What a window asks for: observed over expected, the factors by tier, and the weights by side and tier."""
+    """What a window asks for: observed over expected, what observed was divided by, the factors by tier, and the
+    weights by side and tier."""
 
     level: float
+    divisor: float
     factors: Floats
     weights: Floats
 
     @classmethod
     def nothing(cls) -> "Asked":
         """A window that asks for nothing."""
-        return cls(float("nan"), np.ones(1), np.full((1, 1), np.nan))
+        return cls(float("nan"), float("nan"), np.ones(1), np.full((1, 1), np.nan))
 
     @property
     def entropy(self) -> float:
@@ -123,6 +125,23 @@ class Asked:
     def largest(self) -> float:
         """The largest weight."""
         return float(self.weights.max())
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """One window: when it ended, how long it was, what was decided and by which numbers.
+
+    `level` is observed over expected, `entropy` (nats) and `largest` are those of the weights that were asked for,
+    `furthest` the factor farthest from 1 that was applied (1: none). NaN: it did not come to that.
+    """
+
+    end_ms: int
+    minutes: int
+    verdict: Verdict
+    level: float
+    entropy: float
+    largest: float
+    furthest: float
 
 
 def judge(seen: Seen, venues: VenueShares, asked: Asked, prior: Floats) -> Verdict:

@@ -83,7 +83,7 @@ class MapState:
             self.evidence.add(liquidation, self.spec.decay(late) if late > 0 else 1.0)
         minute = self._minute(bar, minutes, entries, weights)
         if calibration is not None:
-            calibration.observe(self.inventory, self.window, tape.liquidations)
+            calibration.observe(self.inventory, self.window, bar, tape)
         for model in self.models:
             model.advance(minute)
         if calibration is not None:

@@ -241,6 +241,7 @@ class PastBar(NamedTuple):
     close: float
     taker_buy_base: float
     taker_sell_base: float
+    covers_ms: int = 60_000
 
 
 class PastLevel(NamedTuple):

@@ -57,6 +57,10 @@ class Barred(Protocol):
     def taker_sell_base(self) -> float:
         """What takers sold."""
 
+    @property
+    def covers_ms(self) -> int:
+        """How long it is; a longer one than a minute is told in its last minute."""
+
 
 def blank(count: int) -> Events:
     """`count` events that say nothing."""
@@ -75,6 +79,8 @@ def marks_of(bars: Sequence[Barred]) -> Events:
     times_ms, prices = _paths(bars)
     events["venue_ms"], events["price"] = times_ms.ravel(), prices.ravel()
     events["receive_ns"] = events["venue_ms"] * MS
+    covers_ms = np.repeat([bar.covers_ms for bar in bars], len(_PATH_MS)).astype(np.int64)
+    events["detail"] = np.where(covers_ms > MINUTE_MS, covers_ms, MISSING)
     return events
 
 

@@ -2,9 +2,11 @@
 
 The past begins with the first bar: levels without a price say nothing that a map could use. From there on
 
-* each bar of the venue that tells bars is a path of marks and its trades (`bar_events`), in its minute;
+* each bar of the venue that tells bars is a path of marks and its trades (`bar_events`), in its minute; bars older than
+  COARSE_AFTER_MS are drawn together to bars of COARSE_MIN where none is missing, told in their last minute: the engine
+  closes one minute for each bar, and a week has ten thousand minutes;
 * each level is an OPEN_INTEREST event of its venue at its own time, covering one period;
-* each minute has one TICK, two seconds after its end: it closes the minute;
+* each minute has one TICK, two seconds after its end: it closes the minute (a coarse bar has one, at its end);
 * what is missing is a GAP of its feed, `not_recorded`: liquidations of every venue all the time (no venue tells those
   of the past), marks and trades of the venues that tell no bars, bars and levels that are not there. A gap that began
   before the past does is told when it ends.
@@ -31,6 +33,9 @@ from liqmap.ingest.gaps import Feed, Gap
 
 _HOUR_MS: Final = 3_600_000
 _TICK_AFTER_MS: Final = 2000
+COARSE_MIN: Final = 5
+COARSE_AFTER_MS: Final = 4 * _HOUR_MS
+_COARSE_MS: Final = COARSE_MIN * MINUTE_MS
 _LATEST_LEVEL_MS: Final = 120_000
 """A level is published so long after its time at the latest: what is younger is not missing."""
 
@@ -53,8 +58,9 @@ def hours_of(pasts: Sequence[ContractPast], asked_ms: int, now_ns: int) -> Itera
     begins; `asked_ms`, a whole minute: from where on the past was asked for."""
     now_ms = now_ns // MS
     minutes = [(past.contract, bar) for past in pasts for bar in past.bars if asked_ms <= bar.minute_ms]
-    bars = [(contract, bar) for contract, bar in minutes if bar.minute_ms + MINUTE_MS <= now_ms]
-    begin_ms = min((bar.minute_ms for _, bar in bars), default=now_ms)
+    minutes = [(contract, bar) for contract, bar in minutes if bar.minute_ms + MINUTE_MS <= now_ms]
+    begin_ms = min((bar.minute_ms for _, bar in minutes), default=now_ms)
+    bars, covered = _drawn_together(minutes, now_ms - COARSE_AFTER_MS)
     levels = [(past, level) for past in pasts for level in past.levels if begin_ms <= level.ts_ms <= now_ms]
     parts: defaultdict[int, list[Callable[[], Events]]] = defaultdict(list)
     for gap in _gaps(pasts, asked_ms, now_ms):
@@ -65,10 +71,38 @@ def hours_of(pasts: Sequence[ContractPast], asked_ms: int, now_ns: int) -> Itera
     for (contract, hour), group in groupby(bars, key=lambda pair: (pair[0], pair[1].minute_ms // _HOUR_MS)):
         parts[hour].append(partial(_of_bars, contract, [bar for _, bar in group]))
     for hour in range(begin_ms // _HOUR_MS, now_ms // _HOUR_MS + 1):
-        ticks = _ticks(max(begin_ms, hour * _HOUR_MS), min(now_ms + 1, (hour + 1) * _HOUR_MS), begin_ms)
+        ticks = _ticks(max(begin_ms, hour * _HOUR_MS), min(now_ms + 1, (hour + 1) * _HOUR_MS), begin_ms, covered)
         events = np.concatenate([*(part() for part in parts.pop(hour, [])), ticks])
         if len(events):
             yield events[np.argsort(events["receive_ns"], kind="stable")]
+
+
+def _drawn_together(
+    minutes: Sequence[tuple[Instrument, PastBar]], until_ms: int
+) -> tuple[list[tuple[Instrument, PastBar]], frozenset[int]]:
+    """The bars, those before `until_ms` as coarse ones where they are complete; and the minutes that need no TICK."""
+    bars: list[tuple[Instrument, PastBar]] = []
+    covered: set[int] = set()
+    for (contract, begin_ms), group in groupby(
+        minutes, key=lambda pair: (pair[0], pair[1].minute_ms - pair[1].minute_ms % _COARSE_MS)
+    ):
+        fine = [bar for _, bar in group]
+        if len(fine) < COARSE_MIN or begin_ms + _COARSE_MS > until_ms:
+            bars.extend((contract, bar) for bar in fine)
+            continue
+        covered.update(bar.minute_ms for bar in fine[:-1])
+        coarse = PastBar(
+            minute_ms=fine[-1].minute_ms,
+            open=fine[0].open,
+            high=max(bar.high for bar in fine),
+            low=min(bar.low for bar in fine),
+            close=fine[-1].close,
+            taker_buy_base=sum(bar.taker_buy_base for bar in fine),
+            taker_sell_base=sum(bar.taker_sell_base for bar in fine),
+            covers_ms=_COARSE_MS,
+        )
+        bars.append((contract, coarse))
+    return bars, frozenset(covered)
 
 
 def _of_bars(contract: Instrument, bars: Sequence[PastBar]) -> Events:
@@ -87,10 +121,11 @@ def _of_contract(events: Events, contract: Instrument) -> Events:
     return events
 
 
-def _ticks(from_ms: int, to_ms: int, begin_ms: int) -> Events:
-    """Those in [from_ms, to_ms) that close a minute which began at `begin_ms` or later."""
+def _ticks(from_ms: int, to_ms: int, begin_ms: int, covered: frozenset[int]) -> Events:
+    """Those in [from_ms, to_ms) that close a minute which began at `begin_ms` or later and is not `covered`."""
     first_ms = max(begin_ms + MINUTE_MS, from_ms - from_ms % MINUTE_MS) + _TICK_AFTER_MS
-    times_ms = np.arange(first_ms, to_ms, MINUTE_MS)
+    closing = range(first_ms, to_ms, MINUTE_MS)
+    times_ms = np.array([at for at in closing if at - _TICK_AFTER_MS - MINUTE_MS not in covered], dtype=np.int64)
     events = blank(len(times_ms))
     events["kind"], events["flags"], events["receive_ns"] = Kind.TICK, FLAG_BACKFILLED, times_ms * MS
     return events

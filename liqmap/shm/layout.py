@@ -21,6 +21,7 @@ Segments are named `liqmap.<instance>.<role>[.<symbol>]`:
 | depth.SYM    | ingest     | board of `depth_dtype`: the order books of all venues now             |
 | books.SYM    | worker     | rows of `book_dtype`, one per order-book frame                        |
 | zones.SYM    | worker     | board of `zones_dtype`: the zones at the end of the last minute        |
+| calibration.SYM | worker  | board of `calibration_dtype`: how the tiers' weights are learned      |
 """
 
 import hashlib
@@ -32,7 +33,7 @@ from liqmap.domain.enums import Model, Venue, ZoneChange
 from liqmap.domain.zone import KEPT_CHANGES, MOST_ZONES, ZONE_CHANGE, zone_dtype
 
 MAGIC: Final = 0x3150414D5149_4C  # "LIQMAP1" read as little-endian bytes
-LAYOUT_VERSION: Final = 6
+LAYOUT_VERSION: Final = 7
 
 SEGMENT_LIVE: Final = 1
 SEGMENT_RETIRED: Final = 2
@@ -389,6 +390,71 @@ def minute_dtype(buckets: int) -> np.dtype[np.void]:
             # bit 0 of venue 0: events were lost between ingest and the worker
             ("projection_usd", "<f4", (MODELS, 2, buckets)),
             ("evidence_usd", "<f4", (2, buckets)),
+        ]
+    )
+
+
+CALIBRATION_WINDOWS: Final = 64
+"""Judged windows of the calibration that are shown."""
+
+JUDGED_ROW: Final = np.dtype(
+    [
+        ("end_ms", "<i8"),
+        ("minutes", "<u8"),  # how long it was
+        ("verdict", "<u8"),  # domain.enums.Verdict
+        ("level", "<f8"),  # observed over expected, the realisation taken out; NaN, here and below: not looked at
+        ("entropy", "<f8"),  # nats, of the weights that were asked for
+        ("largest", "<f8"),  # the largest of them
+        ("furthest", "<f8"),  # the factor farthest from 1 that was applied, 1: none
+    ]
+)
+"""One window of the calibration, and what was decided."""
+
+GUARD_RAILS: Final = np.dtype(
+    [
+        ("factor_low", "<f8"),  # a window multiplies no tier by less …
+        ("factor_high", "<f8"),  # … or more than this
+        ("largest_weight", "<f8"),
+        ("least_entropy", "<f8"),  # nats
+        ("level_low", "<f8"),  # observed over expected
+        ("level_high", "<f8"),
+        ("repeated_share", "<f8"),  # shares of the observed quantity, at most
+        ("unattributed_share", "<f8"),
+        ("against_price_share", "<f8"),
+        ("usual_venue_share", "<f8"),  # a venue that usually prints this share …
+        ("venue_left_share", "<f8"),  # … must print this part of what is usual
+        ("least_events", "<u8"),  # liquidations from which on repeats, directions and venues are looked at
+        ("enough_share", "<f8"),  # of the open interest must be at risk in a window
+        ("shortest_min", "<u8"),  # a window lasts at least this long …
+        ("longest_min", "<u8"),  # … and is given up as too little after this
+    ]
+)
+"""What a window of the calibration has to pass before its weights are applied; those in force for the next one."""
+
+
+def calibration_dtype(tiers: int) -> np.dtype[np.void]:
+    """How the weights of the tiers are learned, as of the last closed minute. Side 0 is long, 1 short; NaN: unknown."""
+    return np.dtype(
+        [
+            ("as_of_ns", "<i8"),  # engine time at the end of the last closed minute
+            ("sequence", "<u8"),  # last event contained
+            ("learned_minutes", "<u8"),  # minutes learned from, in all
+            ("window_minutes", "<u8"),  # age of the running window
+            ("windows", "<u8"),  # windows judged, in all
+            ("applied", "<u8"),  # of them, those that moved the weights
+            ("realisation_configured", "<f8"),  # NaN: none is
+            ("realisation_long_run", "<f8"),  # NaN: nothing was expected yet
+            ("divisor", "<u8"),  # domain.enums.Divisor: by which of them observed quantities are divided
+            ("venue_completeness", "<f8", (OI_VENUES,)),  # as in the frame of that minute
+            ("venue_saturation", "<f8", (OI_VENUES,)),
+            ("guard_rails", GUARD_RAILS),
+            ("judged_count", "<u8"),
+            ("judged", JUDGED_ROW, (CALIBRATION_WINDOWS,)),  # the newest windows, oldest first
+            ("leverages", "<f8", (tiers,)),
+            ("prior", "<f8", (2, tiers)),
+            ("weights", "<f8", (2, tiers)),  # in force
+            ("observed_base", "<f8", (2, tiers)),  # attributed, in the running window and carried over
+            ("expected_base", "<f8", (2, tiers)),  # what price passed of the inventory, likewise
         ]
     )
 

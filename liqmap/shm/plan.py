@@ -23,6 +23,7 @@ from liqmap.shm.layout import (
     LIQUIDATION,
     PROCESSES,
     book_dtype,
+    calibration_dtype,
     depth_dtype,
     live_dtype,
     minute_dtype,
@@ -65,6 +66,7 @@ class Role(Enum):
     DEPTH = "depth"
     BOOKS = "books"
     ZONES = "zones"
+    CALIBRATION = "calibration"
 
 
 class SegmentKind(Enum):
@@ -124,6 +126,7 @@ def symbol_segments(config: Config, symbol: str) -> tuple[SegmentPlan, ...]:
     instance, history, depth = config.daemon.instance, config.history, config.depth
     live = live_dtype(len(table.leverages), table.buckets)
     minutes = minute_dtype(table.buckets)
+    calibration = calibration_dtype(len(table.leverages))
     return (
         SegmentPlan(instance, Role.RING, symbol, SegmentKind.RING, EVENT_DTYPE, config.ingest.ring_events),
         SegmentPlan(instance, Role.LIVE, symbol, SegmentKind.BOARD, live),
@@ -132,6 +135,7 @@ def symbol_segments(config: Config, symbol: str) -> tuple[SegmentPlan, ...]:
         SegmentPlan(instance, Role.DEPTH, symbol, SegmentKind.BOARD, depth_dtype(depth.buckets)),
         SegmentPlan(instance, Role.BOOKS, symbol, SegmentKind.ROWS, book_dtype(depth.buckets), depth.frames),
         SegmentPlan(instance, Role.ZONES, symbol, SegmentKind.BOARD, zones_dtype(len(table.leverages))),
+        SegmentPlan(instance, Role.CALIBRATION, symbol, SegmentKind.BOARD, calibration),
     )
 
 

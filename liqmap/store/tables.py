@@ -47,6 +47,11 @@ class Bar(NamedTuple):
     open_interest_base: float
     open_interest_change_usd: float
 
+    @property
+    def covers_ms(self) -> int:
+        """How long it is."""
+        return 60_000
+
 
 class HourlyLevel(NamedTuple):
     """One hour's close, known at the end of it."""

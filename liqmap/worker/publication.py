@@ -1,4 +1,5 @@
-"""What a worker shows to readers: the live board, one row per closed minute, the zones, the newest liquidations.
+"""What a worker shows to readers: the live board, one row per closed minute, the zones, the newest liquidations, what
+was learned.
 
 Nothing is shown twice, also after a restart: rows carry the sequence of the event they end with, and what is not newer
 than the last row found in shared memory was shown by the predecessor. Of the minutes that one TICK closed (after a hole
@@ -15,8 +16,10 @@ from numpy.typing import NDArray
 from liqmap.config import Config
 from liqmap.engine.frames import Facts, Liquidation, LiveFrame, MinuteFrame, ZonesFrame
 from liqmap.engine.gaps import TOPIC_BITS
+from liqmap.engine.judgement import Judged
+from liqmap.engine.learned import CalibrationFrame, GuardRails
 from liqmap.shm.board import BoardWriter
-from liqmap.shm.layout import OI_VENUES
+from liqmap.shm.layout import CALIBRATION_WINDOWS, OI_VENUES
 from liqmap.shm.plan import Role, symbol_segments
 from liqmap.shm.rows import RowsReader, RowsWriter
 
@@ -36,7 +39,7 @@ _ZONE_SUMS = ("unit_usd", "counts", "post_mortems", "predicted_usd", "realised_u
 
 
 class Publication:
-    """The four segments of one symbol that its worker writes."""
+    """The five segments of one symbol that its worker writes."""
 
     def __init__(self, config: Config, symbol: str) -> None:
         """Opens them for writing. Raises SegmentMissing, LayoutMismatch."""
@@ -47,6 +50,8 @@ class Publication:
         self._recent: RowsWriter = RowsWriter.open(recent.name, recent.dtype)
         self._zones: BoardWriter = BoardWriter.open(zones.name, zones.dtype)
         self._leverages = config.symbols[symbol].leverages
+        learned = plans[Role.CALIBRATION]
+        self._calibration: BoardWriter = BoardWriter.open(learned.name, learned.dtype)
         self._last_minute = _last(RowsReader.open(minutes.name, minutes.dtype), "sequence", "minute_ms")
         self._last_id = _last(RowsReader.open(recent.name, recent.dtype), "id")[0]
         self._frames = 0
@@ -98,6 +103,23 @@ class Publication:
 
         self._zones.publish(fill)
 
+    def calibration(self, learned: CalibrationFrame) -> None:
+        """Show how the tiers' weights are learned, as of the last closed minute."""
+
+        def fill(row: NDArray[Any]) -> None:
+            for name in _LEARNED:
+                row[name] = getattr(learned, name)
+            for name in _RAILS:
+                row["guard_rails"][name] = getattr(learned.guard_rails, name)
+            shown = learned.judged[-CALIBRATION_WINDOWS:]
+            row["judged_count"] = len(shown)
+            row["judged"] = 0
+            for place, judged in enumerate(shown):
+                for name in _JUDGED:
+                    row["judged"][place][name] = getattr(judged, name)
+
+        self._calibration.publish(fill)
+
     def liquidations(self, seen: Iterable[Liquidation]) -> None:
         """Show liquidations in the order of their ids, those that a predecessor showed left out."""
         for liquidation in seen:
@@ -142,3 +164,6 @@ def _last(rows: RowsReader, *names: str) -> tuple[int, ...]:
 
 
 _FACTS = tuple(Facts.__dataclass_fields__)
+_RAILS = tuple(GuardRails.__dataclass_fields__)
+_JUDGED = tuple(Judged.__dataclass_fields__)
+_LEARNED = tuple(name for name in CalibrationFrame.__dataclass_fields__ if name not in ("guard_rails", "judged"))

@@ -39,7 +39,7 @@ DEATHS_EMPTY: Final = 4
 ROUNDS: Final = 20
 """The ring may be overrun while the journal is read; then the journal has what was lost."""
 
-_TOGETHER: Final = 8192
+_TOGETHER: Final = 1024
 _COUNTER: Final = (1 << SEQUENCE_EPOCH_SHIFT) - 1
 _MS_NS: Final = 1_000_000
 

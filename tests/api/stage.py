@@ -15,6 +15,7 @@ from liqmap.client import Client
 from liqmap.clock import Clock
 from liqmap.config import Config, parse
 from liqmap.domain.enums import (
+    Divisor,
     GapReason,
     Model,
     PriceSource,
@@ -27,7 +28,17 @@ from liqmap.domain.enums import (
     ZoneState,
 )
 from liqmap.shm.board import BoardWriter
-from liqmap.shm.layout import DIRECTORY, FEEDS, LIQUIDATION, OI_VENUES, PROCESSES, live_dtype, minute_dtype, zones_dtype
+from liqmap.shm.layout import (
+    DIRECTORY,
+    FEEDS,
+    LIQUIDATION,
+    OI_VENUES,
+    PROCESSES,
+    calibration_dtype,
+    live_dtype,
+    minute_dtype,
+    zones_dtype,
+)
 from liqmap.shm.plan import Holding, Role, create_all
 from liqmap.shm.rows import RowsWriter
 from liqmap.shm.status import ClockRow, Heartbeat, write_clock
@@ -73,6 +84,12 @@ class Stage:
             symbol: BoardWriter(holding[Role.ZONES, symbol], self.zones_dtype(symbol))
             for symbol in config.enabled_symbols
         }
+        self._calibrations = {
+            symbol: BoardWriter(
+                holding[Role.CALIBRATION, symbol], calibration_dtype(len(config.symbols[symbol].leverages))
+            )
+            for symbol in config.enabled_symbols
+        }
         self._frames = 0
         self._books = {symbol: OrderBooks(config, symbol) for symbol in config.enabled_symbols}
         self.depth = {symbol: DepthStage(config, symbol) for symbol in config.enabled_symbols}
@@ -104,6 +121,7 @@ class Stage:
         for symbol in self.config.enabled_symbols:
             self.write_frame(symbol)
             self.write_zones(symbol)
+            self.write_calibration(symbol)
 
     def write_clock(self, source: Source = Source.SIMULATED, **changes: Any) -> None:
         """The clock row."""
@@ -282,6 +300,30 @@ class Stage:
             row["minute_ms"], row["gap_topics"] = minute_ms, words
 
         self._minutes[symbol].append(fill)
+
+    def write_calibration(
+        self, symbol: str, as_of_ns: int | None = None, *, judged: tuple[tuple[Any, ...], ...] = (), **facts: Any
+    ) -> int:
+        """What a worker says of its calibration when a minute closes: weights are the prior, nothing was learned unless
+        `facts` say so. `judged`: rows of JUDGED_ROW. Returns as_of_ns."""
+        table = self.config.symbols[symbol]
+        as_of_ns = time.time_ns() if as_of_ns is None else as_of_ns
+
+        def fill(board: Any) -> None:
+            for name in board.dtype.names:
+                board[name] = np.nan if board.dtype[name].base.kind == "f" else 0
+            board["as_of_ns"], board["sequence"], board["divisor"] = as_of_ns, 1000, Divisor.OWN
+            board["leverages"] = table.leverages
+            board["prior"] = board["weights"] = [table.weights, table.weights]
+            board["observed_base"] = board["expected_base"] = 0.0
+            board["judged_count"] = len(judged)
+            for place, row in enumerate(judged):
+                board["judged"][place] = row
+            for name, value in facts.items():
+                board[name] = value
+
+        self._calibrations[symbol].publish(fill)
+        return as_of_ns
 
     def write_liquidation(self, symbol: str, id_: int, ts_ms: int, **facts: Any) -> None:
         """One recent liquidation."""

@@ -13,17 +13,8 @@ from tests.api.stage import MARKS, STALE_AFTER_MS, Stage
 FIELDS = {
     *("symbol", "as_of_ms", "age_ms", "stale", "source", "gaps", "mark_price", "price_step", "prices", "long_usd"),
     *("short_usd", "long_intensity", "short_intensity", "evidence_long_usd", "evidence_short_usd", "tiers"),
-    *(
-        "long_pools",
-        "short_pools",
-        "coverage",
-        "unknown_usd",
-        "unknown_long_usd",
-        "unknown_short_usd",
-        "realisation",
-        "meta",
-        "stats",
-    ),
+    *("long_pools", "short_pools", "coverage", "coverage_long", "coverage_short"),
+    *("unknown_usd", "unknown_long_usd", "unknown_short_usd", "realisation", "meta", "stats"),
 }
 
 

@@ -164,7 +164,7 @@ def test_sums_completeness_and_saturation_by_venue(web: FlaskClient, set_: Stage
         assert per_venue == body[f"liquidated_{side}_usd"]
     assert (body["minutes"], body["gap_minutes"]) == (7, 2)
     assert body["model"]["name"] == "inventory" and body["model"]["projection_unit"] == "usd"
-    assert body["calibration"] is None and body["realisation"] is None
+    assert body["calibration"]["applied"] == 0 and body["realisation"] is None
 
 
 def test_zones_are_counted_by_side_and_state_and_null_before_the_first_minute(web: FlaskClient) -> None:

@@ -29,6 +29,7 @@ ALIASES = {
     "/market_data": "/v2/market_data",
     "/trader_ratios": "/v2/trader_ratios",
     "/liq_stats": "/v2/liq_stats",
+    "/calibration": "/v2/calibration",
 }
 AGE = re.compile(rb'"(?:age_ms|uptime_s|[a-z_]+_age_ms)":[0-9.]+')
 
@@ -119,7 +120,7 @@ def test_repeated_overlong_and_contradicting_parameters(web: FlaskClient) -> Non
 
 
 def test_a_model_that_is_not_there_is_named_as_such(web: FlaskClient) -> None:
-    error = web.get("/liq_heatmap_v2?model=magic").get_json()["error"]
+    error = web.get("/liq_heatmap_v2?model=oracle").get_json()["error"]
     assert (error["param"], error["allowed"]) == ("model", ["inventory", "flow"])
 
 
@@ -174,7 +175,7 @@ def keys_of(value: Any) -> set[str]:
 @pytest.mark.finding("M20")
 def test_fields_are_the_same_for_every_symbol_and_none_names_one(web: FlaskClient) -> None:
     zones = ("/liq_heatmap", "/liq_zones?include=all", "/liq_zones_summary", "/liq_zones_heatmap")
-    sheets = ("/liq_events", "/oi", "/market_data", "/trader_ratios", "/liq_stats")
+    sheets = ("/liq_events", "/oi", "/market_data", "/trader_ratios", "/liq_stats", "/calibration")
     for path in ("/liq_heatmap_v2?tiers=1", *zones, *sheets):
         per_symbol = {}
         for symbol in CONFIG.symbols:

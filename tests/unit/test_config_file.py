@@ -1,6 +1,7 @@
 """The configuration file: what is refused, in which words, and that every default exists once."""
 
 import tomllib
+from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,8 @@ import pytest
 
 from liqmap.config import Config, ConfigError, dump, load, load_effective, parse, with_bind, write_effective
 from liqmap.config.running import Effective, RunMode
+from liqmap.engine.spec import EngineSpec
+from liqmap.worker.main import spec_of
 
 SHIPPED = Path(__file__).parents[2] / "etc" / "liqmap.toml"
 
@@ -108,6 +111,34 @@ def test_the_shipped_file_shows_every_key_but_the_depths_of_the_simulation() -> 
     existing = _keys(dump(Config()))
     missing = {key for key in existing - written if not key.startswith("sim.") and not key.endswith(".margin_table")}
     assert missing == set()
+
+
+@pytest.mark.finding("L1")
+@pytest.mark.finding("L13")
+@pytest.mark.finding("M7")
+def test_nothing_that_is_configured_has_a_second_default_in_the_engine() -> None:
+    """What the engine is told has no defaults of its own: whoever builds it has to ask the configuration."""
+    own = {
+        field.name
+        for field in fields(EngineSpec)
+        if field.default is not MISSING or field.default_factory is not MISSING
+    }
+    assert own == set()
+    spec = spec_of(Effective(Config(), RunMode(), str(SHIPPED.parent.parent)), "BTC")
+    told = {"shrink_limit": "flow_shrink_limit", "sweep_share": "flow_sweep_share"}
+    for name in ("decay_per_minute", "oi_max_age_s", "oi_jump_limit", "shrink_limit", "sweep_share"):
+        assert getattr(spec, name) == getattr(Config().model, told.get(name, name))
+    for name in ("turnover_per_minute", "anchor_drift", "trigger_clamp_s"):
+        assert getattr(spec, name) == getattr(Config().model, name)
+    assert spec.realisation == Config().calibration.realisation
+
+
+@pytest.mark.finding("L1")
+@pytest.mark.finding("L13")
+def test_another_value_in_the_file_is_the_one_the_engine_gets() -> None:
+    config = parse({"model": {"turnover_per_minute": 0.0007}, "calibration": {"realisation": 0.25}})
+    spec = spec_of(Effective(config, RunMode(), str(SHIPPED.parent.parent)), "SOL")
+    assert (spec.turnover_per_minute, spec.realisation) == (0.0007, 0.25)
 
 
 def _keys(table: dict[str, Any], prefix: str = "") -> set[str]:

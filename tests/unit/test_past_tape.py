@@ -148,4 +148,21 @@ def test_whatever_is_missing_every_moment_of_every_feed_is_told_or_in_a_gap(seed
     missing = [gap for gap in gaps(events, Venue.BINANCE, Topic.TRADE) if gap[1] >= 0]
     told_ms = len(minutes) * MINUTE
     assert sum(to_ms - from_ms for from_ms, to_ms in missing) + told_ms == now - START
-    assert len(of(events, Kind.TRADE)) == 8 * len(minutes)
+    assert of(events, Kind.TRADE)["quantity"].sum() == 12.0 * len(minutes)
+
+
+def test_bars_older_than_four_hours_are_drawn_together_where_none_is_missing() -> None:
+    """Thirty minutes with a hole, five hours ago: what is whole is told in its last minute, the rest as it came."""
+    minutes = [minute for minute in range(30) if minute != 17]
+    past = ContractPast(BINANCE, PERIOD, bars(*minutes), levels(*range(0, 31, 5)))
+    events = told(past, now_ms=START + 5 * HOUR)
+    marks = of(events, Kind.MARK_PRICE)
+    at = (marks["venue_ms"] - START) // MINUTE
+    coarse = marks["detail"] == 5 * MINUTE
+    assert sorted(set(at[coarse])) == [4, 9, 14, 24, 29]
+    assert sorted(set(at[~coarse])) == [15, 16, 18, 19]
+    assert list(marks["price"][:4]) == [100.0, 98.0, 110.0, 105.0]
+    trades = of(events, Kind.TRADE)
+    assert trades["quantity"].sum() == 12.0 * len(minutes)
+    ends = (of(events, Kind.TICK)["receive_ns"] // 1_000_000 - START - 2000) // MINUTE
+    assert list(ends[ends <= 30]) == [5, 10, 15, 16, 17, 18, 19, 20, 25, 30]

@@ -78,6 +78,9 @@ def test_what_the_plan_makes_its_writers_and_readers_accept(config: Config) -> N
                 case Role.ZONES:
                     BoardWriter.open(plan.name, plan.dtype).publish(lambda zones: zones["count"].fill(2))
                     assert BoardReader.open(plan.name, plan.dtype).read()["count"] == 2
+                case Role.CALIBRATION:
+                    BoardWriter.open(plan.name, plan.dtype).publish(lambda learned: learned["applied"].fill(9))
+                    assert BoardReader.open(plan.name, plan.dtype).read()["applied"] == 9
                 case _:
                     RowsWriter.open(plan.name, plan.dtype).append(lambda row: None)
                     assert len(RowsReader.open(plan.name, plan.dtype).last(5)) == 1
