@@ -35,10 +35,10 @@ def resources(serving: Serving) -> tuple[Resource[Any], ...]:
             found = serving.client.liquidation_stats(query.symbol)
             kept = serving.client.minute_history(query.symbol)
             now = Newest(found.snapshot.version, found.snapshot.freshness)
-            kept_zones = _if_there(lambda: serving.client.zones(query.symbol))
             learned = _if_there(lambda: serving.client.calibration(query.symbol))
+            zones = _if_there(lambda: serving.client.zones(query.symbol))
             wanted = venues_of(serving, query.symbol)
-            return now, body(found, kept, learned, kept_zones, wanted, serving.config.model.served)
+            return now, body(found, kept, (learned, zones), wanted, serving.config.model.served)
 
         newest = serving.client.newest(query.symbol)
         return data(serving, PATH, query, newest, build, _if_there(lambda: serving.client.zones_version(query.symbol)))
@@ -59,12 +59,12 @@ def _if_there(read: Callable[[], T]) -> T | None:
 def body(
     found: LiquidationStats,
     kept: MinuteHistory,
-    learned: Calibration | None,
-    zones: Zones | None,
+    of_the_minute: tuple[Calibration | None, Zones | None],
     wanted: frozenset[str],
     model: str,
 ) -> dict[str, Any]:
     """The answer without its age. Calibration and zones are null before a minute has closed."""
+    learned, zones = of_the_minute
     snapshot = found.snapshot
     projected, evidence = snapshot.projection_usd.sum(axis=(1, 2)), snapshot.evidence_usd.sum(axis=1)
     return {

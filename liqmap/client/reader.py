@@ -82,8 +82,8 @@ class Client:
         self._live: dict[str, Attachment[maps.LiveReader]] = {}
         self._recent: dict[str, Attachment[recent_rows.RecentReader]] = {}
         self._minutes: dict[str, Attachment[sheet.MinutesReader]] = {}
-        self._zones: dict[str, Attachment[zone_boards.ZonesReader]] = {}
         self._calibrations: dict[str, Attachment[calibrations.CalibrationReader]] = {}
+        self._zones: dict[str, Attachment[zone_boards.ZonesReader]] = {}
         self._lock = threading.Lock()
         self._clock_row: tuple[float, ClockRow] | None = None
         self._feeds_seen: tuple[tuple[int, int, bool], feed_boards.Feeds] | None = None
@@ -283,8 +283,9 @@ class Client:
     def close(self) -> None:
         """Let go of all shared memory."""
         attachments: list[Attachment[Any]] = [self._status, self._directory, self._processes, self._feeds]
-        by_symbol = (self._live, self._recent, self._minutes, self._calibrations, self._zones)
-        for attachment in [*attachments, *(each for known_ones in by_symbol for each in known_ones.values())]:
+        for by_symbol in (self._live, self._recent, self._minutes, self._calibrations, self._zones):
+            attachments += by_symbol.values()
+        for attachment in attachments:
             attachment.close()
         self.books.close()
 

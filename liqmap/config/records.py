@@ -157,7 +157,7 @@ class SymbolConfig(_Section, frozen=True):
 
 
 POOL_WIDTH_PCT = 0.5
-"""How far a bucket may lie from the seed of its pool, per cent, in the pools of answers and in those of zones."""
+"""How far a bucket may lie from the seed of its pool, per cent: in the pools of answers and in those followed."""
 
 
 class ModelConfig(_Section, frozen=True):

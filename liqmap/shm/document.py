@@ -62,8 +62,8 @@ _SECTIONS: Final = (
     ("Payload of `processes`", ("PROCESSES", "PROCESS_ROW"), ""),
     ("Payload of `feeds`", ("FEEDS", "VENUE_ROW", "LINK_ROW", "TOPIC_ROW", "GAP_ROW", "REASON_ROW", "MARGIN_ROW"), ""),
     ("Rows of `recent.SYM`", ("LIQUIDATION",), ""),
-    ("Inside `zones.SYM`", ("ZONE_CHANGE",), ""),
     ("Inside `calibration.SYM`", ("JUDGED_ROW", "GUARD_RAILS"), ""),
+    ("Inside `zones.SYM`", ("ZONE_CHANGE",), ""),
     ("Inside `depth.SYM` and `books.SYM`", ("BOOK_STANDING", "BOOK_MEANS"), ""),
 )
 
@@ -72,9 +72,9 @@ _SIZED: Final[tuple[tuple[str, str, Callable[[int, int], np.dtype[Any]]], ...]] 
     ("Rows of `minutes.SYM`", "minute_dtype", lambda _tiers, buckets: layout.minute_dtype(buckets)),
     ("Payload of `depth.SYM`", "depth_dtype", lambda _tiers, buckets: layout.depth_dtype(buckets)),
     ("Rows of `books.SYM`", "book_dtype", lambda _tiers, buckets: layout.book_dtype(buckets)),
+    ("Payload of `calibration.SYM`", "calibration_dtype", lambda tiers, _buckets: layout.calibration_dtype(tiers)),
     ("Payload of `zones.SYM`", "zones_dtype", lambda tiers, _buckets: layout.zones_dtype(tiers)),
     ("Rows of zones inside it", "zone_dtype", lambda tiers, _buckets: zone.zone_dtype(tiers)),
-    ("Payload of `calibration.SYM`", "calibration_dtype", lambda tiers, _buckets: layout.calibration_dtype(tiers)),
 )
 
 

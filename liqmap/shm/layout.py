@@ -20,8 +20,8 @@ Segments are named `liqmap.<instance>.<role>[.<symbol>]`:
 | recent.SYM   | worker     | rows of LIQUIDATION: the newest liquidations                          |
 | depth.SYM    | ingest     | board of `depth_dtype`: the order books of all venues now             |
 | books.SYM    | worker     | rows of `book_dtype`, one per order-book frame                        |
-| zones.SYM    | worker     | board of `zones_dtype`: the zones at the end of the last minute        |
 | calibration.SYM | worker  | board of `calibration_dtype`: how the tiers' weights are learned      |
+| zones.SYM    | worker     | board of `zones_dtype`: the zones at the end of the last minute        |
 """
 
 import hashlib

@@ -65,8 +65,8 @@ class Role(Enum):
     RECENT = "recent"
     DEPTH = "depth"
     BOOKS = "books"
-    ZONES = "zones"
     CALIBRATION = "calibration"
+    ZONES = "zones"
 
 
 class SegmentKind(Enum):
@@ -134,8 +134,8 @@ def symbol_segments(config: Config, symbol: str) -> tuple[SegmentPlan, ...]:
         SegmentPlan(instance, Role.RECENT, symbol, SegmentKind.ROWS, LIQUIDATION, history.recent_liquidations),
         SegmentPlan(instance, Role.DEPTH, symbol, SegmentKind.BOARD, depth_dtype(depth.buckets)),
         SegmentPlan(instance, Role.BOOKS, symbol, SegmentKind.ROWS, book_dtype(depth.buckets), depth.frames),
-        SegmentPlan(instance, Role.ZONES, symbol, SegmentKind.BOARD, zones_dtype(len(table.leverages))),
         SegmentPlan(instance, Role.CALIBRATION, symbol, SegmentKind.BOARD, calibration),
+        SegmentPlan(instance, Role.ZONES, symbol, SegmentKind.BOARD, zones_dtype(len(table.leverages))),
     )
 
 

@@ -1,5 +1,4 @@
-"""What a worker shows to readers: the live board, one row per closed minute, the zones, the newest liquidations, what
-was learned.
+"""What a worker shows to readers: the live board, a row per closed minute, zones, liquidations, what was learned.
 
 Nothing is shown twice, also after a restart: rows carry the sequence of the event they end with, and what is not newer
 than the last row found in shared memory was shown by the predecessor. Of the minutes that one TICK closed (after a hole
@@ -39,7 +38,7 @@ _ZONE_SUMS = ("unit_usd", "counts", "post_mortems", "predicted_usd", "realised_u
 
 
 class Publication:
-    """The five segments of one symbol that its worker writes."""
+    """The four segments of one symbol that its worker writes."""
 
     def __init__(self, config: Config, symbol: str) -> None:
         """Opens them for writing. Raises SegmentMissing, LayoutMismatch."""
@@ -48,10 +47,10 @@ class Publication:
         self._live: BoardWriter = BoardWriter.open(live.name, live.dtype)
         self._minutes: RowsWriter = RowsWriter.open(minutes.name, minutes.dtype)
         self._recent: RowsWriter = RowsWriter.open(recent.name, recent.dtype)
-        self._zones: BoardWriter = BoardWriter.open(zones.name, zones.dtype)
-        self._leverages = config.symbols[symbol].leverages
         learned = plans[Role.CALIBRATION]
         self._calibration: BoardWriter = BoardWriter.open(learned.name, learned.dtype)
+        self._zones: BoardWriter = BoardWriter.open(zones.name, zones.dtype)
+        self._leverages = config.symbols[symbol].leverages
         self._last_minute = _last(RowsReader.open(minutes.name, minutes.dtype), "sequence", "minute_ms")
         self._last_id = _last(RowsReader.open(recent.name, recent.dtype), "id")[0]
         self._frames = 0

@@ -80,14 +80,14 @@ class Stage:
             symbol: RowsWriter(holding[Role.MINUTES, symbol], minute_dtype(config.symbols[symbol].buckets))
             for symbol in config.enabled_symbols
         }
-        self._zones = {
-            symbol: BoardWriter(holding[Role.ZONES, symbol], self.zones_dtype(symbol))
-            for symbol in config.enabled_symbols
-        }
         self._calibrations = {
             symbol: BoardWriter(
                 holding[Role.CALIBRATION, symbol], calibration_dtype(len(config.symbols[symbol].leverages))
             )
+            for symbol in config.enabled_symbols
+        }
+        self._zones = {
+            symbol: BoardWriter(holding[Role.ZONES, symbol], self.zones_dtype(symbol))
             for symbol in config.enabled_symbols
         }
         self._frames = 0
@@ -120,8 +120,8 @@ class Stage:
         self.beat()
         for symbol in self.config.enabled_symbols:
             self.write_frame(symbol)
-            self.write_zones(symbol)
             self.write_calibration(symbol)
+            self.write_zones(symbol)
 
     def write_clock(self, source: Source = Source.SIMULATED, **changes: Any) -> None:
         """The clock row."""

@@ -75,12 +75,12 @@ def test_what_the_plan_makes_its_writers_and_readers_accept(config: Config) -> N
                 case Role.DEPTH:
                     BoardWriter.open(plan.name, plan.dtype).publish(lambda books: books["as_of_ns"].fill(7))
                     assert BoardReader.open(plan.name, plan.dtype).read()["as_of_ns"] == 7
-                case Role.ZONES:
-                    BoardWriter.open(plan.name, plan.dtype).publish(lambda zones: zones["count"].fill(2))
-                    assert BoardReader.open(plan.name, plan.dtype).read()["count"] == 2
                 case Role.CALIBRATION:
                     BoardWriter.open(plan.name, plan.dtype).publish(lambda learned: learned["applied"].fill(9))
                     assert BoardReader.open(plan.name, plan.dtype).read()["applied"] == 9
+                case Role.ZONES:
+                    BoardWriter.open(plan.name, plan.dtype).publish(lambda zones: zones["count"].fill(2))
+                    assert BoardReader.open(plan.name, plan.dtype).read()["count"] == 2
                 case _:
                     RowsWriter.open(plan.name, plan.dtype).append(lambda row: None)
                     assert len(RowsReader.open(plan.name, plan.dtype).last(5)) == 1
