@@ -204,6 +204,7 @@ def test_every_minute_of_a_hole_is_shown_although_one_tick_closed_them_all(tmp_p
         wait_until(lambda: on.pending() == 0, "read")
         minutes = on.rows(Role.MINUTES)["minute_ms"]
         assert np.diff(minutes).tolist() == [60_000] * 4
+        wait_until(lambda: any(on.paths.lib_dir.rglob("*.ckpt")), "the checkpoint, which follows the commit")
         first.send_signal(signal.SIGKILL)
         first.wait(DEADLINE_S)
         on.spawn()

@@ -101,6 +101,7 @@ def grid_usd(frame: MinuteFrame, side: int, low: float, high: float) -> float:
     return float(held.sum())
 
 
+@pytest.mark.finding("X6")
 def test_pools_become_zones_on_the_own_side_of_price() -> None:
     frames = seen(quiet(BUILT), BUILT)
     frame = frames[-1]
@@ -112,6 +113,19 @@ def test_pools_become_zones_on_the_own_side_of_price() -> None:
     assert ((longs["low"] <= longs["price"]) & (longs["price"] <= longs["high"])).all()
     assert ((longs["high"] - longs["low"]) / longs["price"] <= 0.0101).all(), "no chains"
     assert kinds(frames, int(longs[0]["id"]))[0] is ZoneChange.CREATED
+
+
+@pytest.mark.finding("M6")
+def test_what_was_liquidated_where_nothing_is_modelled_is_a_zone_of_evidence() -> None:
+    """Price went down to 58,000, long positions were closed there, price came back."""
+    begin = 60 * BUILT
+    printed = 58_000 * (1 - BTC.trigger_mmr)
+    events = quiet(BUILT) + path([60_000, 58_000, 58_000, 60_000], [60_000])
+    events += [liquidated(begin + second, LONG, printed, 60.0) for second in range(22, 36, 2)]
+    rows = of(seen(events, BUILT + 2, replace(BTC, turnover_per_minute=0.0001))[-1], LONG)
+    row = next(row for row in rows if row["low"] <= 58_000 <= row["high"])
+    assert row["source"] == ZoneSource.EVIDENCE and row["state"] == ZoneState.ACTIVE
+    assert row["evidence_usd"] > 0.95 * row["notional_usd"] and row["notional_usd"] > 20e6
 
 
 @pytest.mark.finding("M27")
