@@ -201,7 +201,7 @@ def test_every_minute_of_a_hole_is_shown_although_one_tick_closed_them_all(tmp_p
         wait_until(lambda: on.beat().ready, "ready")
         on.write(second_of_market(0))
         on.write(second_of_market(330))
-        wait_until(lambda: on.pending() == 0, "read")
+        wait_until(lambda: on.beat().sequence == on.sequence and on.beat().lag_events == 0, "dealt with and kept")
         minutes = on.rows(Role.MINUTES)["minute_ms"]
         assert np.diff(minutes).tolist() == [60_000] * 4
         wait_until(lambda: any(on.paths.lib_dir.rglob("*.ckpt")), "the checkpoint, which follows the commit")
