@@ -22,15 +22,18 @@ from liqmap.worker.checkpointing import Checkpointing
 from liqmap.worker.gap_events import gap_before
 from liqmap.worker.publication import Publication
 
-BATCH_EVENTS: Final = 4096
+LARGEST_BATCH: Final = 4096
+SMALLEST_BATCH: Final = 64
+SHORT_TURN_NS: Final = 60_000_000
+LONG_TURN_NS: Final = 250_000_000
+"""A turn shorter than the one lets the next batch be twice as large, one longer than the other half as large: a batch
+of a past told in bars closes hundreds of minutes, and the worker has to beat in between."""
 SHORTEST_NAP_S: Final = 0.001
 LONGEST_NAP_S: Final = 0.02
 LAST_TURNS_S: Final = 2.0
 """So long a worker that is asked to stop goes on while events wait."""
 BEAT_EVERY_NS: Final = 200_000_000
 SECOND_NS: Final = 1_000_000_000
-PIECE_NS: Final = 600 * SECOND_NS
-"""So much of the market's time is dealt with between two beats: a batch of a symbol's past holds hours of it."""
 
 log = logging.getLogger(__name__)
 
@@ -88,6 +91,7 @@ class Loop:
         self._window: Window | None = None
         self._doubts_told = 1
         self._beat_ns = 0
+        self._batch = min(4 * SMALLEST_BATCH, LARGEST_BATCH)
 
     def run(self) -> None:
         """Work until asked to stop; then what is in the ring is dealt with, for so long as a stop may take."""
@@ -106,18 +110,18 @@ class Loop:
 
     def turn(self) -> bool:
         """Deal with what is in the ring, at most one batch, and with the newest depth board; False: nothing was new."""
-        events = self._ring.take(BATCH_EVENTS)
+        began_ns = self._child.clock.monotonic_ns()
+        events = self._ring.take(self._batch)
         busy = len(events) > 0
         if busy:
             minutes = self._minutes
             events = self._unknown(events)
             if len(events):
-                for piece in pieces(self._after_losses(events)):
-                    self._deal_with(piece)
-                    self._beat(idle=True)
+                self._deal_with(self._after_losses(events))
             self._ring.commit()
             if self._minutes > minutes:
                 self._checkpointing.keep(self._engine)
+            self._batch = _next_batch(self._batch, self._child.clock.monotonic_ns() - began_ns)
         busy |= self._books.turn(self._engine.tick_ns)
         self._beat(idle=not busy)
         return busy
@@ -194,7 +198,8 @@ class Loop:
         )
 
 
-def pieces(events: NDArray[np.void]) -> list[NDArray[np.void]]:
-    """The events in order, cut where another stretch of PIECE_NS begins."""
-    cuts = np.flatnonzero(np.diff(events["receive_ns"] // PIECE_NS)) + 1
-    return [events] if len(cuts) == 0 else np.split(events, cuts)
+def _next_batch(size: int, took_ns: int) -> int:
+    """How many events to take at most after a turn with `size` of them took so long."""
+    if took_ns > LONG_TURN_NS:
+        return max(SMALLEST_BATCH, size // 2)
+    return min(LARGEST_BATCH, 2 * size) if took_ns < SHORT_TURN_NS else size

@@ -454,6 +454,7 @@ def test_a_simulated_market_begins_anew_with_the_daemon_and_not_with_a_worker(tm
         begun(on, 0)
         worker = started(on)
         feed(on, market(100))
+        wait_until(lambda: any(on.paths.lib_dir.rglob("*.ckpt")), "the checkpoint, which follows the commit")
         end(worker)
         worker = started(on)
         assert "a checkpoint is loaded" in on.log()
