@@ -167,6 +167,9 @@ def dies_at_the_third(self):
 
 RingReader.commit = dies_at_the_third
 
+from liqmap.worker import loop
+loop.SMALLEST_BATCH = loop.LARGEST_BATCH  # what is written at once is one batch
+
 from liqmap.worker.main import main
 sys.exit(main())
 """
