@@ -80,22 +80,30 @@ def smear(window: Window, entry_prices: Floats, shares: Floats, sign: int, dista
     Entry prices rise, shares are above 0. `sign` is +1 for longs, whose triggers lie below, -1 for shorts; `distance`
     is the tier's share of the entry price. What comes out sums to the sum of `shares`.
     """
-    prices, amounts = _coarsened(entry_prices, shares, WIDTH * distance * float(entry_prices[0]) / 2)
+    prices, amounts = _coarsened(entry_prices, shares, WIDTH * distance * float(entry_prices[0]))
     step, low_edge = window.grid.step, window.low_edge
     outermost = (_FARTHEST, _NEAREST) if sign > 0 else (-_NEAREST, -_FARTHEST)
     first = math.floor((prices[0] * (1 - distance * outermost[0]) - low_edge) / step)
     last = math.ceil((prices[-1] * (1 - distance * outermost[1]) - low_edge) / step)
     first, last = min(max(first, 0), window.count), min(max(last, 0), window.count)
     edges = low_edge + step * np.arange(first, last + 1)
-    below_edge, above = np.zeros(len(edges)), 0.0
-    for price, amount in zip(prices.tolist(), amounts.tolist(), strict=True):
-        passed = np.interp((edges - price) * (-sign / (price * distance)), _Z, _CDF)
-        if sign > 0:
-            np.subtract(1.0, passed, out=passed)
-        above += amount * (1.0 - float(passed[-1]))
-        passed *= amount
-        below_edge += passed
+    if len(prices) == 1:
+        below_edge = _passed((edges - prices[0]) * (-sign / (prices[0] * distance)), sign)
+        above = float(amounts[0]) * (1.0 - float(below_edge[-1]))
+        below_edge *= amounts[0]
+    else:
+        passed = _passed((edges - prices[:, None]) * (-sign / (prices * distance))[:, None], sign)
+        above = float((amounts * (1.0 - passed[:, -1])).sum())
+        passed *= amounts[:, None]
+        below_edge = passed.sum(axis=0)
     return Smear(first, below_edge[1:] - below_edge[:-1], float(below_edge[0]), above)
+
+
+def _passed(distances: Floats, sign: int) -> Floats:
+    """The share of a unit whose trigger lies below each place, told by its distance from the entry in those of the
+    tier."""
+    passed = np.interp(distances, _Z, _CDF)
+    return np.subtract(1.0, passed, out=passed) if sign > 0 else passed
 
 
 def _coarsened(prices: Floats, shares: Floats, width: float) -> tuple[Floats, Floats]:
