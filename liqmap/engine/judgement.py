@@ -28,8 +28,8 @@ UNATTRIBUTED: Final = 0.25
 AGAINST: Final = 0.7
 """Share of the quantity that was printed in minutes in which price went the other way."""
 LEVELS: Final = (0.05, 5.0)
-"""Observed over expected, the realisation taken out. Equal weights in a quiet market say seven times too much: that must
-be learned from, not refused."""
+"""Observed over expected, the realisation taken out. Equal weights in a quiet market say seven times too much: that is
+to be learned from, not refused."""
 USUAL_SHARE: Final = 0.15
 LEFT_OF_IT: Final = 0.1
 """A venue that usually prints USUAL_SHARE or more and printed less than LEFT_OF_IT of what is usual was not there."""
