@@ -11,12 +11,13 @@ from tests.fault.daemon import LIQMAPCTL, LIQMAPD, unique_instance
 
 SCRIPT = """
 set -u
-mount -t tmpfs -o size=1m tmpfs "$VAR" || exit 77
+mount -t tmpfs -o size=16m tmpfs "$VAR" || exit 77
 "$LIQMAPD" -c "$FILE" --demo & daemon=$!
 ctl() { "$LIQMAPCTL" --json --socket "$VAR/run/$NAME-demo/control.sock" "$@"; }
 for _ in $(seq 600); do ctl status 2>/dev/null | grep -q '"no problems"\\|"problems": \\[\\]' && break; sleep 0.1; done
 ctl restart api > "$OUT/ready"
-dd if=/dev/zero of="$VAR/fill" bs=1k 2>/dev/null
+dd if=/dev/zero of="$VAR/fill" bs=64k 2>/dev/null
+dd if=/dev/zero of="$VAR/rest" bs=1k 2>/dev/null
 for name in ingest BTC api; do ctl restart $name > "$OUT/restart.$name"; done
 kill -USR1 $daemon
 printf '[supervisor]\\nworker_nice = 6\\n' >> "$FILE"
@@ -27,7 +28,7 @@ for _ in $(seq 300); do
     grep -q 'the journal is not written' "$OUT/health.full" && break
     sleep 0.1
 done
-rm "$VAR/fill"
+rm "$VAR/fill" "$VAR/rest"
 for _ in $(seq 300); do
     curl -s --unix-socket "$VAR/api.sock" http://x/health > "$OUT/health.room"
     grep -q 'the journal is not written' "$OUT/health.room" || break
@@ -58,7 +59,7 @@ def test_a_full_disk_refuses_changes_and_stops_nothing(tmp_path: Path) -> None:
     out.mkdir()
     file = tmp_path / "liqmap.toml"
     file.write_text(
-        f'[daemon]\ninstance = "{name}"\nvar_dir = "{var}"\n[symbols.BTC]\n'
+        f'[daemon]\ninstance = "{name}"\nvar_dir = "{var}"\n[ingest]\nbackfill_days = 0\n[symbols.BTC]\n'
         f'[api]\nbind = "unix:{var}/api.sock"\nworkers = 1\n'
     )
     around = {"VAR": var, "FILE": file, "NAME": name, "OUT": out, "LIQMAPD": LIQMAPD, "LIQMAPCTL": LIQMAPCTL}
