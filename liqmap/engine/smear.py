@@ -103,7 +103,9 @@ def _passed(distances: Floats, sign: int) -> Floats:
     """The share of a unit whose trigger lies below each place, told by its distance from the entry in those of the
     tier."""
     passed = np.interp(distances, _Z, _CDF)
-    return np.subtract(1.0, passed, out=passed) if sign > 0 else passed
+    if sign > 0:
+        np.subtract(1.0, passed, out=passed)
+    return passed
 
 
 def _coarsened(prices: Floats, shares: Floats, width: float) -> tuple[Floats, Floats]:
