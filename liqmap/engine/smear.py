@@ -102,7 +102,7 @@ def smear(window: Window, entry_prices: Floats, shares: Floats, sign: int, dista
 def _passed(distances: Floats, sign: int) -> Floats:
     """The share of a unit whose trigger lies below each place, told by its distance from the entry in those of the
     tier."""
-    passed = np.interp(distances, _Z, _CDF)
+    passed: Floats = np.interp(distances, _Z, _CDF)
     if sign > 0:
         np.subtract(1.0, passed, out=passed)
     return passed
