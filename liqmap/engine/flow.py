@@ -38,6 +38,10 @@ class FlowModel:
         """What a bucket loses when price passes it."""
         return self._spec.sweep_share
 
+    def show(self, kept: NDArray[np.float64], shown: NDArray[np.float32]) -> None:
+        """Write the dollars into `shown` (side, tier, cell), of each cell the share `kept` (side, cell)."""
+        np.multiply(self.usd, kept[:, None, :], out=shown, casting="same_kind")
+
     def usd_by_side(self) -> NDArray[np.float64]:
         """(side, cell) dollars, all tiers summed."""
         return np.asarray(self.usd.sum(axis=1))

@@ -103,7 +103,17 @@ class InventoryModel:
     @property
     def usd(self) -> Floats:
         """(side, tier, cell) dollars at the trigger price; a copy."""
-        return self._raw * self._scale[:, :, None] * self._prices
+        usd = self._raw * self._scale[:, :, None]
+        usd *= self._prices
+        return usd
+
+    def show(self, kept: Floats, shown: NDArray[np.float32]) -> None:
+        """Write the dollars into `shown` (side, tier, cell), of each cell the share `kept` (side, cell)."""
+        worth = self._prices * kept
+        for side, tier in np.ndindex(self._scale.shape):
+            np.multiply(
+                self._raw[side, tier] * self._scale[side, tier], worth[side], out=shown[side, tier], casting="same_kind"
+            )
 
     def usd_within(self, side: int, cells: slice) -> Floats:
         """(tier, cell) dollars of some cells of one side; a copy."""

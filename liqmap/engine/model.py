@@ -53,6 +53,9 @@ class ProjectionModel(Protocol):
     def coverage(self, open_interest_usd: float, /) -> Floats:
         """By side, the share of the open interest (dollars, one side) whose place is known."""
 
+    def show(self, kept: Floats, shown: NDArray[np.float32]) -> None:
+        """Write the dollars into `shown` (side, tier, cell), of each cell the share `kept` (side, cell)."""
+
     def usd_by_side(self) -> Floats:
         """(side, cell) dollars, all tiers summed."""
 

@@ -156,7 +156,7 @@ class MapState:
                 longs, shorts = traversed(prices, low, high)
                 kept[0, longs] = share
                 kept[1, shorts] = share
-            np.multiply(projection.usd, kept[:, None, :], out=projections[model - 1], casting="same_kind")
+            projection.show(kept, projections[model - 1])
         return projections, evidence
 
 
