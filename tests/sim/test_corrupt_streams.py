@@ -1,7 +1,7 @@
 """A corrupted stream of liquidations teaches nothing: a verdict says why, and no bit of the weights or the book moves.
 
-Eight hours of a lively simulated market, whole and corrupted: sides inverted, a venue off without a word, each print ten
-times. The corrupted engine is compared with one that hears no liquidation at all.
+Eight hours of a lively simulated market, whole and corrupted: sides inverted, a venue off without a word, each print
+ten times. The corrupted engine is compared with one that hears no liquidation at all.
 """
 
 from collections.abc import Callable
