@@ -242,7 +242,7 @@ class InventoryModel:
             self._deferred[side] += waiting - settled
             self.unknown_base[side] += waiting - settled
             need = change + settled + removed - waiting
-            turned = min(turnover, max(book + change - waiting, 0.0))
+            turned = min(turnover, max(book + change - float(self._deferred[side]), 0.0))
             opened = max(turned, need)
             self._close(side, opened - need)
             self._open(side, min(turned, opened), minute.at_volume, minute)
@@ -326,9 +326,10 @@ class InventoryModel:
         """Positions were closed and opened, and nobody saw where: what closes becomes unknown."""
         kept = significant((1.0 - self._spec.turnover_per_minute) ** min(minutes, _LONGEST_MINUTES))
         for side in range(SIDES):
-            book = float(self.known_base[side].sum()) + float(self.unknown_base[side])
-            self._close(side, book * (1.0 - kept))
-            self.unknown_base[side] += book * (1.0 - kept)
+            stands = float(self.known_base[side].sum() + self.unknown_base[side] - self._deferred[side])
+            turned = max(stands, 0.0) * (1.0 - kept)
+            self._close(side, turned)
+            self.unknown_base[side] += turned
 
     def _fold(self) -> None:
         """Keep the scales away from nothing."""

@@ -147,6 +147,23 @@ def model(turnover: float = 0.01) -> InventoryModel:
 # -- by hand ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("fresh", [True, False])
+@pytest.mark.parametrize("minutes", [1, 60, 60 * 1440])
+def test_a_book_that_was_swept_and_not_told_of_turns_over_no_more_than_what_still_stands(
+    fresh: bool, minutes: int
+) -> None:
+    """All longs are gone and wait to be settled; then nobody speaks for a minute, an hour, two months."""
+    one = model(0.25)
+    for _ in range(60):
+        one.advance(_minute(one))
+    one.advance(_minute(one, low=0.5 * PRICE, close=0.5 * PRICE))
+    assert one._deferred[0] > 900.0, "the test can tell"
+    for _ in range(5):
+        one.advance(_minute(one, low=0.5 * PRICE, close=0.5 * PRICE, fresh=fresh, minutes=minutes))
+        assert one.known_base.sum(axis=1) + one.unknown_base == pytest.approx([1000.0, 1000.0], rel=1e-9)
+        assert (one._deferred <= one.unknown_base + 1e-6).all()
+
+
 def test_without_any_reading_the_book_is_one_and_the_first_level_makes_quantities_of_it() -> None:
     one = model()
     kinds = [one.projection]
